@@ -1,0 +1,3 @@
+"""REST, one module per resource."""
+
+from __future__ import annotations

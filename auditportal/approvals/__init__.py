@@ -1,0 +1,3 @@
+"""Policies, promotion requests, gates and signatures."""
+
+from __future__ import annotations

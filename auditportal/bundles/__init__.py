@@ -1,0 +1,3 @@
+"""Builds audit bundles; their format lives in auditproof."""
+
+from __future__ import annotations

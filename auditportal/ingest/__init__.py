@@ -1,0 +1,3 @@
+"""What other systems say becomes events and catalog rows; one adapter module per source."""
+
+from __future__ import annotations
