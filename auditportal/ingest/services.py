@@ -1,0 +1,93 @@
+"""Events from outside into the log: all of a request or none of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+
+from django.db import transaction
+
+from auditportal.accounts import services as accounts
+from auditportal.ingest.errors import RecordedConflictError
+from auditportal.ingest.native import NamedActor, Submission
+from auditportal.ledger import services as ledger
+from auditportal.ledger.drafts import SYSTEM, Actor, Assurance, Draft, Outcome, Related, Subject
+from auditportal.ledger.errors import Conflict, ConflictError
+from auditportal.ledger.preparation import Prepared, prepare_all
+from auditportal.ledger.services import Recorded
+
+MOST_NAMED = 20  # conflicts named in one event; the answer to the producer names them all
+
+
+def prepare(submissions: Sequence[Submission], *, now: datetime) -> list[Prepared]:
+    """Each submission with its actor's pseudonym, as bytes ready to append.
+
+    Raises:
+        InvalidEventError: an event breaks a rule of the format; nothing is stored.
+    """
+    named = {(item.draft.source_id, item.actor) for item in submissions if item.actor is not None}
+    pseudonyms = {(source, actor): _pseudonym(source, actor, now) for source, actor in named}
+    drafts = [
+        item.draft
+        if item.actor is None
+        else dataclasses.replace(item.draft, actor=pseudonyms[item.draft.source_id, item.actor])
+        for item in submissions
+    ]
+    return prepare_all(drafts)
+
+
+def _pseudonym(source_id: str, actor: NamedActor, now: datetime) -> Actor:
+    known = accounts.actor_for_alias(source_id=source_id, name=actor.name, type=actor.type, now=now)
+    return Actor(type=actor.type, id=known.id, assurance=Assurance.CLAIMED)
+
+
+def record(items: Sequence[Prepared], *, source_id: str, submitter: Actor, now: datetime) -> list[Recorded]:
+    """The events stand in the log, in order; repeated ones keep the place they had.
+
+    Raises:
+        RecordedConflictError: a known id with other content; nothing of `items` is stored, the attempt is.
+    """
+    try:
+        return append_alone(items)
+    except ConflictError as error:
+        seq = _record_conflict(error.conflicts, source_id=source_id, submitter=submitter, now=now)
+        raise RecordedConflictError(error.conflicts, seq) from error
+
+
+@ledger.retried
+@transaction.atomic(durable=True)
+def append_alone(items: Sequence[Prepared]) -> list[Recorded]:
+    """The events stand in the log, in a transaction of their own.
+
+    Raises:
+        ConflictError: a known id with other content; nothing is stored, and nothing is recorded about it yet.
+    """
+    return ledger.append_prepared(items)
+
+
+@ledger.retried
+@transaction.atomic(durable=True)
+def _record_conflict(conflicts: tuple[Conflict, ...], *, source_id: str, submitter: Actor, now: datetime) -> int:
+    """The refused attempt is an event of the portal; what was offered instead is not kept."""
+    named = conflicts[:MOST_NAMED]
+    [recorded] = ledger.append(
+        [
+            Draft(
+                action="source.conflict",
+                actor=submitter if submitter.id else SYSTEM,
+                subject=Subject("source", source_id),
+                timestamp=now,
+                outcome=Outcome.REFUSED,
+                reason="an id that is recorded already came with other content",
+                related=[
+                    Related("event", str(item.seq), "recorded as") for item in named if item.seq is not None
+                ],
+                metadata={
+                    "conflicts": len(conflicts),
+                    "event_ids": [item.event_id for item in named],
+                },
+            )
+        ]
+    )
+    return recorded.seq
