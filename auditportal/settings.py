@@ -145,8 +145,10 @@ ACCOUNT_SESSION_REMEMBER = None
 ACCOUNT_REAUTHENTICATION_TIMEOUT = 300  # seconds; a governed act asks for the password again in any case
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TOTP_ISSUER = "AuditPortal"
-EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend" if not PRODUCTION else ENV.get(
-    "AUDITPORTAL_EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend"
+EMAIL_BACKEND = (
+    "django.core.mail.backends.console.EmailBackend"
+    if not PRODUCTION
+    else ENV.get("AUDITPORTAL_EMAIL_BACKEND", "django.core.mail.backends.smtp.EmailBackend")
 )
 
 USE_TZ = True

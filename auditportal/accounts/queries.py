@@ -16,7 +16,9 @@ def actor_ids(name: str) -> list[str]:
     by_user = Actor.objects.filter(user__username__iexact=name)
     by_name = Actor.objects.filter(name__iexact=name)
     by_alias = Actor.objects.filter(aliases__name__iexact=name)
-    return sorted(set(by_user.union(by_name, by_alias).values_list("id", flat=True)) | ({name} if "_" in name else set()))
+    return sorted(
+        set(by_user.union(by_name, by_alias).values_list("id", flat=True)) | ({name} if "_" in name else set())
+    )
 
 
 def people() -> list[User]:

@@ -136,7 +136,15 @@ def issue_token(
     )
     metadata = {"source": source_id, "scopes": sorted(scopes), "prefix": token.prefix}
     ledger.append(
-        [Draft(action="key.issued", actor=actor, subject=Subject("token", str(token.pk)), timestamp=now, metadata=metadata)]
+        [
+            Draft(
+                action="key.issued",
+                actor=actor,
+                subject=Subject("token", str(token.pk)),
+                timestamp=now,
+                metadata=metadata,
+            )
+        ]
     )
     return token, text
 
@@ -151,7 +159,11 @@ def revoke_token(*, token: ApiToken, reason: str, actor: Doer, now: datetime) ->
     locked.revoked_at = now
     locked.save(update_fields=["revoked_at"])
     ledger.append(
-        [Draft(action="key.revoked", actor=actor, subject=Subject("token", str(token.pk)), timestamp=now, reason=reason)]
+        [
+            Draft(
+                action="key.revoked", actor=actor, subject=Subject("token", str(token.pk)), timestamp=now, reason=reason
+            )
+        ]
     )
 
 

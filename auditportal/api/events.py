@@ -7,10 +7,10 @@ from typing import Any
 import orjson
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
+from django.core.exceptions import RequestDataTooBig
 from django.db import OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.http.request import RawPostDataException, UnreadablePostError
-from django.core.exceptions import RequestDataTooBig
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
@@ -38,7 +38,9 @@ def collection(request: HttpRequest) -> HttpResponse:
         return response
     token = accounts.authenticate_token(bearer(request), now=timezone.now())
     if token is None:
-        response = problem(401, "Not authenticated", "send Authorization: Bearer <token>; it is unknown, expired or revoked")
+        response = problem(
+            401, "Not authenticated", "send Authorization: Bearer <token>; it is unknown, expired or revoked"
+        )
         response["WWW-Authenticate"] = "Bearer"
         return response
     if not token.may(SCOPE):
@@ -52,9 +54,7 @@ def _record(request: HttpRequest, token: ApiToken) -> HttpResponse:
     submitter = Actor(type="service", id=token.actor_id)
     now = timezone.now()
     try:
-        submissions, is_batch = native.read(
-            request.body, source_id=token.source_id, nobody=submitter, origin=settings.LOG_ORIGIN
-        )
+        submissions, is_batch = native.read(request.body, source_id=token.source_id, nobody=submitter)
     except (native.TooLargeError, RequestDataTooBig) as error:
         return problem(413, "Too large", str(error) or f"at most {settings.MOST_BATCH_BYTES} bytes; split the batch")
     except (RawPostDataException, UnreadablePostError):
@@ -73,7 +73,9 @@ def _record(request: HttpRequest, token: ApiToken) -> HttpResponse:
     except RecordedConflictError as error:
         return _conflict(error, is_batch=is_batch)
     except (OperationalError, TimeoutError):
-        response = problem(503, "The log cannot be written now", "nothing is known to be stored; repeat with the same ids")
+        response = problem(
+            503, "The log cannot be written now", "nothing is known to be stored; repeat with the same ids"
+        )
         response["Retry-After"] = "5"
         return response
     return _receipts(recorded, is_batch=is_batch)
@@ -85,9 +87,7 @@ def _refused(faults: Any, *, is_batch: bool) -> HttpResponse:  # noqa: ANN401 --
 
 
 def _conflict(error: RecordedConflictError, *, is_batch: bool) -> HttpResponse:
-    conflicts = [
-        {"index": item.index, "event_id": item.event_id, "recorded_as": item.seq} for item in error.conflicts
-    ]
+    conflicts = [{"index": item.index, "event_id": item.event_id, "recorded_as": item.seq} for item in error.conflicts]
     return problem(
         409,
         "An id is recorded with other content",

@@ -19,7 +19,13 @@ MOST_FAULTS = 100  # a batch of 5,000 wrong events need not be answered with as 
 
 
 def problem(
-    code: int, title: str, detail: str = "", *, faults: Sequence[Fault] = (), is_batch: bool = False, **extra: Any  # noqa: ANN401 -- extension members, RFC 9457 §3.2
+    code: int,
+    title: str,
+    detail: str = "",
+    *,
+    faults: Sequence[Fault] = (),
+    is_batch: bool = False,
+    **extra: Any,  # noqa: ANN401 -- extension members, RFC 9457 §3.2
 ) -> HttpResponse:
     """A problem document. `errors` name index (in a batch), member (a JSON pointer) and rule."""
     document: dict[str, Any] = {"type": "about:blank", "title": title, "status": code}
@@ -29,7 +35,7 @@ def problem(
         document["errors"] = [_error(fault, is_batch=is_batch) for fault in faults[:MOST_FAULTS]]
         if len(faults) > MOST_FAULTS:
             document["more"] = len(faults) - MOST_FAULTS
-    response = HttpResponse(json.dumps(document | extra), status=code, content_type=MEDIA_TYPE)  # noqa: TID251 -- an answer, nothing hashed
+    response = HttpResponse(json.dumps(document | extra), status=code, content_type=MEDIA_TYPE)
     response["Cache-Control"] = "no-store"
     return response
 
@@ -44,7 +50,11 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     response = default_handler(error, context)
     if response is None:
         return None
-    document: dict[str, Any] = {"type": "about:blank", "title": _title(response.status_code), "status": response.status_code}
+    document: dict[str, Any] = {
+        "type": "about:blank",
+        "title": _title(response.status_code),
+        "status": response.status_code,
+    }
     if isinstance(error, ValidationError):
         document["errors"] = [
             {"member": f"/{name}", "rule": "; ".join(map(str, rules if isinstance(rules, list) else [rules]))}

@@ -1,3 +1,3 @@
-"""What `bin/run` and `bin/test` start on a machine that has only Python: PostgreSQL, Valkey and the portal's processes."""
+"""What `bin/run` starts on a machine that has only Python: PostgreSQL, Valkey and the portal's processes."""
 
 from __future__ import annotations

@@ -114,10 +114,11 @@ def _system_user() -> pwd.struct_passwd:
         pass
     useradd = shutil.which("useradd") or "/usr/sbin/useradd"
     command = [useradd, "--system", "--no-create-home", "--home-dir", str(SYSTEM_ROOT), "--shell", "/usr/sbin/nologin"]
-    done = subprocess.run([*command, SYSTEM_USER], capture_output=True, text=True, check=False)  # noqa: S603 -- a fixed command
+    done = subprocess.run([*command, SYSTEM_USER], capture_output=True, text=True, check=False)
     if done.returncode != 0:
+        why = done.stderr.strip()
         raise EngineError(
-            f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} cannot be made ({done.stderr.strip()}); "
+            f"PostgreSQL does not run as root, and the system user {SYSTEM_USER} cannot be made ({why}); "
             "make it, or run this as another user"
         )
     return pwd.getpwnam(SYSTEM_USER)

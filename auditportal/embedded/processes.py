@@ -58,5 +58,5 @@ def _start_time(pid: int) -> str | None:
         pass
     if os.path.exists("/proc/self/stat"):  # noqa: PTH110 -- as above
         return None
-    done = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603 -- a fixed command
+    done = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return done.stdout.strip() or None

@@ -32,7 +32,9 @@ PORTS_TRIED = 100
 READY_S = 120.0
 STOPPING_S = 30.0
 OUTSIDE = ("DATABASE_URL", "REDIS_URL")
-DEMO_PEOPLE = "alice and bob (leads), carol (compliance), dave (auditor), erin (engineer), frank (admin), mallory (no role)"
+DEMO_PEOPLE = (
+    "alice and bob (leads), carol (compliance), dave (auditor), erin (engineer), frank (admin), mallory (no role)"
+)
 
 
 class Stopped(Exception):  # noqa: N818 -- a signal, not an error
@@ -63,7 +65,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=PORT, help="of the web server (8000; a busy one is replaced)")
     parser.add_argument("--data", type=Path, help="directory of this instance (var, beside manage.py)")
     parser.add_argument("--fresh", action="store_true", help="forget the instance's data and begin anew")
-    parser.add_argument("--no-demo", dest="demo", action="store_false", help="an empty log, without demo people and data")
+    parser.add_argument(
+        "--no-demo", dest="demo", action="store_false", help="an empty log, without demo people and data"
+    )
     return parser.parse_args(arguments)
 
 
@@ -84,7 +88,9 @@ def _alone(data: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             url = environment.read(environment.path_for(data)).get("AUDITPORTAL_URL", "")
-            raise EngineError(f"this portal runs already at {url} (data in {data}); stop it first, or use --data") from None
+            raise EngineError(
+                f"this portal runs already at {url} (data in {data}); stop it first, or use --data"
+            ) from None
         yield
 
 
@@ -175,7 +181,7 @@ def _static_digest() -> str:
 
 
 def _manage(variables: Mapping[str, str], *arguments: str) -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "manage.py"), *arguments], env=dict(variables), check=False)  # noqa: S603 -- our own command
+    done = subprocess.run([sys.executable, str(ROOT / "manage.py"), *arguments], env=dict(variables), check=False)
     if done.returncode != 0:
         raise EngineError(f"manage.py {arguments[0]} failed; its message stands above")
 
@@ -184,7 +190,7 @@ def _serve(data: Path, values: Mapping[str, str], variables: Mapping[str, str], 
     """The four processes run under supervisor until a signal comes or supervisor ends."""
     config = _write_supervisor_config(data, port)
     command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-s", "-c", str(config)]
-    child = subprocess.Popen(command, env=dict(variables), cwd=ROOT, start_new_session=True)  # noqa: S603 -- our own command
+    child = subprocess.Popen(command, env=dict(variables), cwd=ROOT, start_new_session=True)
     process = Process.of(child.pid)
     (data / "supervisor.note").write_text(json.dumps([child.pid, process.started if process else ""]))  # noqa: TID251 -- a note to ourselves
     try:
@@ -209,7 +215,7 @@ def _await_ready(port: int, child: subprocess.Popen[bytes]) -> None:
         if child.poll() is not None:
             raise EngineError("supervisor ended at once; its message stands above")
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:  # noqa: S310 -- our own address
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=5) as answer:
                 if answer.status == 200:  # noqa: PLR2004 -- HTTP
                     return
         except (urllib.error.URLError, OSError):
@@ -230,17 +236,34 @@ def _write_supervisor_config(data: Path, port: int) -> Path:
     python = sys.executable
     bin_directory = Path(python).parent
     web = [str(bin_directory / "granian"), "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port)]
-    web += ["--workers", "2", "--blocking-threads", "8", "--respawn-failed-workers", "--no-ws", "auditportal.wsgi:application"]
+    web += [
+        "--workers",
+        "2",
+        "--blocking-threads",
+        "8",
+        "--respawn-failed-workers",
+        "--no-ws",
+        "auditportal.wsgi:application",
+    ]
     programs = {
         "web": web,
         "sealer": [python, str(ROOT / "manage.py"), "run_sealer"],
-        "worker": [python, "-m", "celery", "-A", "auditportal", "worker", "--loglevel", "WARNING", "--concurrency", "2"],
+        "worker": [
+            python,
+            "-m",
+            "celery",
+            "-A",
+            "auditportal",
+            "worker",
+            "--loglevel",
+            "WARNING",
+            "--concurrency",
+            "2",
+        ],
         "beat": [python, "-m", "celery", "-A", "auditportal", "beat", "--loglevel", "WARNING", "--pidfile="],
     }
-    sections = [
-        f"[supervisord]\nlogfile={_plain(logs / 'supervisor.log')}\npidfile={_plain(data / 'supervisor.pid')}\n"
-        f"childlogdir={_plain(logs)}\nnodaemon=true\n"
-    ]
+    files = f"logfile={_plain(logs / 'supervisor.log')}\npidfile={_plain(data / 'supervisor.pid')}\n"
+    sections = [f"[supervisord]\n{files}childlogdir={_plain(logs)}\nnodaemon=true\n"]
     for name, command in programs.items():
         sections.append(
             f"[program:{name}]\ncommand={_plain(shlex.join(command))}\ndirectory={_plain(ROOT)}\nautorestart=true\n"

@@ -23,9 +23,11 @@ MOST_EVENTS = 5_000  # of a batch
 MOST_BYTES = 16 * 1024 * 1024
 DEEPEST = 33  # an event may nest to 32; the batch around it is one more
 MEMBERS = frozenset(
-    "v event_id action outcome actor timestamp timestamp_kind not_before subject related environment reason metadata"
-    " source integrity".split()
-)
+    {
+        "v", "event_id", "action", "outcome", "actor", "timestamp", "timestamp_kind", "not_before", "subject",
+        "related", "environment", "reason", "metadata", "source", "integrity",
+    }
+)  # fmt: skip
 REQUIRED = ("action", "subject", "timestamp")
 RESERVED_MEMBERS = {
     "models": "no such member: the portal names the models itself, from subject and related",
@@ -76,7 +78,7 @@ class _Reader:
         self.faults.append(Fault(self.index, member, rule))
 
 
-def read(raw: bytes, *, source_id: str, nobody: Actor, origin: str) -> tuple[list[Submission], bool]:
+def read(raw: bytes, *, source_id: str, nobody: Actor) -> tuple[list[Submission], bool]:
     """The events of a request body, and whether it was a batch.
 
     Raises:
@@ -100,7 +102,7 @@ def read(raw: bytes, *, source_id: str, nobody: Actor, origin: str) -> tuple[lis
     submissions: list[Submission] = []
     for index, item in enumerate(items):
         reader = _Reader(index)
-        submission = _read_event(item, reader, source_id=source_id, nobody=nobody, origin=origin)
+        submission = _read_event(item, reader, source_id=source_id, nobody=nobody)
         faults += reader.faults
         if submission is not None:
             submissions.append(submission)
@@ -118,7 +120,7 @@ def _fault_of(error: ProofError, *, is_batch: bool) -> Fault:
     return Fault(0, error.place, rule)
 
 
-def _read_event(item: Any, reader: _Reader, *, source_id: str, nobody: Actor, origin: str) -> Submission | None:  # noqa: ANN401 -- any JSON
+def _read_event(item: Any, reader: _Reader, *, source_id: str, nobody: Actor) -> Submission | None:  # noqa: ANN401 -- any JSON
     if not isinstance(item, dict):
         reader.fault("", "an event is a JSON object")
         return None
@@ -203,7 +205,7 @@ def _actor(value: Any, reader: _Reader) -> NamedActor | None:  # noqa: ANN401 --
 
 
 def _is_id(value: Any) -> bool:  # noqa: ANN401 -- any JSON
-    return isinstance(value, str) and 0 < len(value) <= 512 and value.isprintable()
+    return isinstance(value, str) and 0 < len(value) <= events.MAX_ID_CHARS and value.isprintable()
 
 
 def _subject(value: Any, reader: _Reader, place: str) -> Subject | None:  # noqa: ANN401 -- any JSON
@@ -319,6 +321,8 @@ def _integrity(item: Mapping[str, Any], value: Any, reader: _Reader) -> Sent | N
     claimed = {name: part for name, part in value.items() if name != "event_sha256"}
     sent = canonical.encode(dict(item) | {"integrity": claimed})
     if events.sent_hash(sent).hex() != value["event_sha256"]:
-        reader.fault("/integrity/event_sha256", f"is not the hash of this event, which is {events.sent_hash(sent).hex()}")
+        reader.fault(
+            "/integrity/event_sha256", f"is not the hash of this event, which is {events.sent_hash(sent).hex()}"
+        )
         return None
     return Sent(sent)

@@ -80,9 +80,7 @@ def _record_conflict(conflicts: tuple[Conflict, ...], *, source_id: str, submitt
                 timestamp=now,
                 outcome=Outcome.REFUSED,
                 reason="an id that is recorded already came with other content",
-                related=[
-                    Related("event", str(item.seq), "recorded as") for item in named if item.seq is not None
-                ],
+                related=[Related("event", str(item.seq), "recorded as") for item in named if item.seq is not None],
                 metadata={
                     "conflicts": len(conflicts),
                     "event_ids": [item.event_id for item in named],

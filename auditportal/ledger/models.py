@@ -159,9 +159,7 @@ class Event(models.Model):
             models.Index("source", "timestamp", "seq", name="event_source"),
             models.Index("environment", "timestamp", "seq", name="event_environment"),
             models.Index("subject_type", "subject_id", "timestamp", "seq", name="event_subject"),
-            models.Index(
-                fields=["outcome", "timestamp", "seq"], condition=~Q(outcome="done"), name="event_not_done"
-            ),
+            models.Index(fields=["outcome", "timestamp", "seq"], condition=~Q(outcome="done"), name="event_not_done"),
             models.Index("recorded_at", "seq", name="event_recorded"),
             models.Index("event_id", name="event_native"),
         ]

@@ -1,5 +1,8 @@
-"""Reads of the log. What they return is verified: each row is re-hashed from its stored bytes, and a row that does not
-prove itself comes back as broken, with the name of what failed, never as fact."""
+"""Reads of the log, verified on read.
+
+Each row is re-hashed from its stored bytes; one that does not prove itself comes back as broken, with the name of what
+failed, never as fact.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.db import connection
 
-from auditportal.ledger import drafts, rows, tiles
+from auditportal.ledger import drafts, erasures, rows, tiles
 from auditportal.ledger.errors import LogBrokenError
 from auditportal.ledger.models import Checkpoint, Key, SealedValue, Verification
 from auditproof import checkpoints, merkle, notes, receipts
@@ -140,6 +143,8 @@ def _verified(
     try:
         proven = rows.prove(row)
         _check_neighbour(proven, stored.get(seq + 1))
+        if proven.body is None:
+            erasures.check(proven, erasures.explanations())
         if seq < sealed:
             _check_tile(proven, leaves.get(seq))
             rows.compare(proven, columns.get(seq))
@@ -161,7 +166,9 @@ def _verified(
 def _check_neighbour(proven: rows.Proven, following: rows.StoredRow | None) -> None:
     """The next entry names this one: a row rewritten together with its leaf hash shows here."""
     if following is not None and proven.leaf.hex().encode() not in following.header:
-        raise LogBrokenError("PREV_CHAIN", f"seq {proven.seq}", f"{proven.leaf.hex()} named by the next entry", "another")
+        raise LogBrokenError(
+            "PREV_CHAIN", f"seq {proven.seq}", f"{proven.leaf.hex()} named by the next entry", "another"
+        )
 
 
 def _check_tile(proven: rows.Proven, leaf: bytes | None) -> None:
@@ -211,7 +218,7 @@ def wait_for_checkpoint(seq: int, *, timeout_s: float) -> bool:
 
 
 def disclosures(seq: int) -> dict[str, bytes]:
-    """The sealed values of one event by JSON pointer, as canonical JSON; who may see them is for the caller to decide."""
+    """The sealed values of one event by JSON pointer, as canonical JSON; the caller decides who may see them."""
     return {item.pointer: bytes(item.value) for item in SealedValue.objects.filter(seq=seq)}
 
 

@@ -162,7 +162,11 @@ def project(entries: Sequence[Proven]) -> None:
     )
     _copy_rows(
         "ledger_eventmodel (model, seq, timestamp)",
-        [(model, row.seq, row.timestamp) for row, (_, body) in zip(found, readable, strict=True) for model in body["models"]],
+        [
+            (model, row.seq, row.timestamp)
+            for row, (_, body) in zip(found, readable, strict=True)
+            for model in body["models"]
+        ],
     )
     _copy_rows(
         "ledger_eventrelated (type, object_id, relation, seq, timestamp)",
@@ -213,9 +217,7 @@ def _advance_streams(entries: Sequence[Proven]) -> None:
         return
     names = _stream_names(entries)
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT hash, count, last_seq, acc FROM ledger_stream WHERE hash = ANY(%s::bytea[])", [touched]
-        )
+        cursor.execute("SELECT hash, count, last_seq, acc FROM ledger_stream WHERE hash = ANY(%s::bytea[])", [touched])
         states = {
             bytes(stream): streammap.StreamState(count, last_seq, bytes(acc))
             for stream, count, last_seq, acc in cursor.fetchall()
@@ -229,7 +231,10 @@ def _advance_streams(entries: Sequence[Proven]) -> None:
             "INSERT INTO ledger_stream (hash, key, count, last_seq, acc) VALUES (%s, %s, %s, %s, %s)"
             " ON CONFLICT (hash) DO UPDATE SET count = excluded.count, last_seq = excluded.last_seq,"
             " acc = excluded.acc, key = CASE WHEN ledger_stream.key = '' THEN excluded.key ELSE ledger_stream.key END",
-            [(stream, names.get(stream, ""), states[stream].count, states[stream].last_seq, states[stream].acc) for stream in touched],
+            [
+                (stream, names.get(stream, ""), states[stream].count, states[stream].last_seq, states[stream].acc)
+                for stream in touched
+            ],
         )
 
 

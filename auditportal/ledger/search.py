@@ -114,7 +114,9 @@ def _one(key: str, value: Value, resolve: Resolve) -> Condition:
         return _compared("e.environment", value)
     if key == "model":
         inner = _compared("m.model", value)
-        return Condition(f"EXISTS (SELECT 1 FROM ledger_eventmodel m WHERE m.seq = e.seq AND {inner.sql})", inner.params)
+        return Condition(
+            f"EXISTS (SELECT 1 FROM ledger_eventmodel m WHERE m.seq = e.seq AND {inner.sql})", inner.params
+        )
     if key in OBJECTS:
         return _object(OBJECTS[key], value)
     if key == "subject":
@@ -308,7 +310,9 @@ def histogram(query: Query, *, now: datetime, resolve: Resolve) -> Histogram:
         if first is None:
             return Histogram([], 0)
         span = (last - first).total_seconds()
-        seconds = next((width for width in BAR_SECONDS if span / width < MOST_BARS - 1), int(span / (MOST_BARS - 1)) + 1)
+        seconds = next(
+            (width for width in BAR_SECONDS if span / width < MOST_BARS - 1), int(span / (MOST_BARS - 1)) + 1
+        )
         cursor.execute(
             "SELECT to_timestamp(floor(extract(epoch FROM e.timestamp) / %s) * %s) AS bar,"
             " count(*) FILTER (WHERE e.outcome = 'done'), count(*) FILTER (WHERE e.outcome <> 'done')"

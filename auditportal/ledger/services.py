@@ -98,7 +98,9 @@ def append_prepared(items: Sequence[Prepared]) -> list[Recorded]:
             raise LedgerError("the log has not begun: run manage.py setup_database")
         known = _known(items)
         t = max(drafts.instant(timezone.now()), last_t)
-        result, entries, bodies, fresh = _place(items, known, origin=settings.LOG_ORIGIN, seq=size, prev=bytes(leaf), t=t)
+        result, entries, bodies, fresh = _place(
+            items, known, origin=settings.LOG_ORIGIN, seq=size, prev=bytes(leaf), t=t
+        )
         if entries:
             with cursor.copy("COPY ledger_entry (seq, source, event_id, header, leaf_hash) FROM STDIN BINARY") as copy:
                 copy.write(copying.rows(5, entries))

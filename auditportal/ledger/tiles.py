@@ -137,6 +137,8 @@ class Writer:
         if place not in self.changed:
             stored = self._read([place]).get(place, b"") if at else b""
             if len(stored) < at * HASH_BYTES:
-                raise LogBrokenError("INCLUSION", f"tile {level}/{index}", f"{at} hashes", str(len(stored) // HASH_BYTES))
+                raise LogBrokenError(
+                    "INCLUSION", f"tile {level}/{index}", f"{at} hashes", str(len(stored) // HASH_BYTES)
+                )
             self.changed[place] = bytearray(stored[: at * HASH_BYTES])
         return self.changed[place]

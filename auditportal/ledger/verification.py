@@ -15,7 +15,7 @@ from datetime import datetime
 from django.conf import settings
 from django.db import connection
 
-from auditportal.ledger import guards, projections, rows, tiles
+from auditportal.ledger import erasures, guards, projections, rows, tiles
 from auditportal.ledger.errors import LogBrokenError
 from auditportal.ledger.models import Checkpoint, Key, Verification
 from auditportal.ledger.signer import Signer
@@ -100,12 +100,15 @@ def _walk(run: Verification, progress: Progress) -> None:
     signed = {item.size: item for item in Checkpoint.objects.filter(size__gte=walk.position).iterator()}
     keys = [notes.VerifierKey.parse(key.vkey) for key in Key.objects.all()]
     saved = walk.position
+    explained = erasures.explanations()
     _check_checkpoint(walk, signed, keys)
     while walk.position < run.size:
         chunk = rows.between(walk.position, run.size, CHUNK)
         if not chunk:
             raise LogBrokenError("HEAD_MISMATCH", f"seq {walk.position}", f"{run.size} entries", str(walk.position))
         proven = [_step(walk, row, signed, keys) for row in chunk]
+        for entry in proven:
+            erasures.check(entry, explained)
         _check_projections(proven)
         progress(walk.position, run.size)
         if walk.position - saved >= SAVED_EACH:
@@ -115,9 +118,7 @@ def _walk(run: Verification, progress: Progress) -> None:
     _check_derived(walk)
 
 
-def _step(
-    walk: Walk, row: rows.StoredRow, signed: dict[int, Checkpoint], keys: list[notes.VerifierKey]
-) -> rows.Proven:
+def _step(walk: Walk, row: rows.StoredRow, signed: dict[int, Checkpoint], keys: list[notes.VerifierKey]) -> rows.Proven:
     """One entry further: proven, following the one before, and under each checkpoint of that size."""
     if row.seq != walk.position:
         raise LogBrokenError("SEQ_GAP", f"seq {walk.position}", str(walk.position), str(row.seq))
@@ -158,7 +159,9 @@ def _check_projections(proven: list[rows.Proven]) -> None:
         if entry.seq >= end:
             return
         if leaves.get(entry.seq) != entry.leaf:
-            raise LogBrokenError("PROJECTION_MISMATCH", f"seq {entry.seq}", f"{entry.leaf.hex()} in its tile", "another")
+            raise LogBrokenError(
+                "PROJECTION_MISMATCH", f"seq {entry.seq}", f"{entry.leaf.hex()} in its tile", "another"
+            )
         rows.compare(entry, found.get(entry.seq))
         told = _told_links(entry)
         if links.get(entry.seq, set()) != told:
@@ -205,7 +208,9 @@ def _check_derived(walk: Walk) -> None:
         stored = {bytes(key): streammap.StreamState(n, last, bytes(acc)) for key, n, last, acc in cursor.fetchall()}
     if stored != walk.streams:
         differing = sum(1 for key in stored.keys() | walk.streams.keys() if stored.get(key) != walk.streams.get(key))
-        raise LogBrokenError("PROJECTION_MISMATCH", "streams", f"{len(walk.streams)} as replayed", f"{differing} differ")
+        raise LogBrokenError(
+            "PROJECTION_MISMATCH", "streams", f"{len(walk.streams)} as replayed", f"{differing} differ"
+        )
     _check_tiles(walk)
 
 

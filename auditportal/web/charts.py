@@ -1,4 +1,4 @@
-"""Charts as SVG made here: numbers by f-strings, since templates may localise them, and no style for the policy to stop."""
+"""Charts as SVG made here: numbers by f-strings, since templates may localise them; no style for the policy to stop."""
 
 from __future__ import annotations
 
@@ -40,10 +40,12 @@ def histogram_svg(found: Histogram) -> Chart | None:
         if bar.other:
             parts.append(_rect("bad", x, HEIGHT - high - top, step - GAP, max(top, 2)))
     done, other = sum(bar.done for bar in found.bars), sum(bar.other for bar in found.bars)
-    summary = f"{done + other} events from {_label(first, found.seconds)} to {_label(last, found.seconds)}; most in one bar: {tallest}"
+    period = f"{_label(first, found.seconds)} to {_label(last, found.seconds)}"
+    summary = f"{done + other} events from {period}; most in one bar: {tallest}"
     svg = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{summary}">'
-        f'<path class="grid" d="M0 .5H{WIDTH}M0 38.5H{WIDTH}" vector-effect="non-scaling-stroke"/>{"".join(parts)}</svg>'
+        f'<path class="grid" d="M0 .5H{WIDTH}M0 38.5H{WIDTH}" vector-effect="non-scaling-stroke"/>'
+        f"{''.join(parts)}</svg>"
     )
     # All of it is made of numbers and fixed text, so nothing needs escaping.
     return Chart(mark_safe(svg), _axis(first, places, found.seconds), summary, done, other)  # noqa: S308 -- see above

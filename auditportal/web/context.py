@@ -71,8 +71,16 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     if not isinstance(user, User):
         return {}
     links = _links(request, user)
-    compact = [*links[: COMPACT - 1], Link("account", "user", "Account", reverse("account"), _at(request, "account"), is_apart=False)]
-    return {"nav": links, "tabs": compact, "seal": _seal() if user.may(Permission.READ) else None, "initials": initials(user)}
+    compact = [
+        *links[: COMPACT - 1],
+        Link("account", "user", "Account", reverse("account"), _at(request, "account"), is_apart=False),
+    ]
+    return {
+        "nav": links,
+        "tabs": compact,
+        "seal": _seal() if user.may(Permission.READ) else None,
+        "initials": initials(user),
+    }
 
 
 def _at(request: HttpRequest, key: str) -> bool:
@@ -89,7 +97,9 @@ def _links(request: HttpRequest, user: User) -> list[Link]:
             href = reverse(section.route)
         except NoReverseMatch:
             continue
-        links.append(Link(section.key, section.icon, section.label, href, _at(request, section.key), section.key in APART))
+        links.append(
+            Link(section.key, section.icon, section.label, href, _at(request, section.key), section.key in APART)
+        )
     return links
 
 
@@ -112,7 +122,7 @@ def _seal() -> SealView:
 
 def initials(user: User) -> str:
     words = user.printed_name.split() or [user.username]
-    return "".join(word[0] for word in (words[0], *words[-1:] if len(words) > 1 else ())).upper()
+    return "".join(word[0] for word in dict.fromkeys((words[0], words[-1]))).upper()
 
 
 def demo_people() -> list[tuple[str, str]]:

@@ -20,11 +20,33 @@ class Trouble:
     todo: str
 
 
-BAD_REQUEST = Trouble(400, "The request was not understood", "The address or the form held something the portal cannot read.", "Go back and try again from the page you came from.")
-FORBIDDEN = Trouble(403, "Not allowed", "Your role does not permit this.", "An admin can grant it; the people page says who they are.")
-NOT_FOUND = Trouble(404, "Nothing here", "There is no such page, or what it was about is not recorded in this log.", "Search the timeline for it, or check the address.")
-SERVER_ERROR = Trouble(500, "The portal failed", "Something broke on our side. What was acknowledged before is safe in the log.", "Try again in a minute. If it stays, give an admin the id below.")
-CSRF = Trouble(403, "The form was too old", "The form came without the mark that proves it is from this portal; nothing was changed.", "Load the page again and repeat. Cookies must be allowed for this site.")
+BAD_REQUEST = Trouble(
+    400,
+    "The request was not understood",
+    "The address or the form held something the portal cannot read.",
+    "Go back and try again from the page you came from.",
+)
+FORBIDDEN = Trouble(
+    403, "Not allowed", "Your role does not permit this.", "An admin can grant it; the people page says who they are."
+)
+NOT_FOUND = Trouble(
+    404,
+    "Nothing here",
+    "There is no such page, or what it was about is not recorded in this log.",
+    "Search the timeline for it, or check the address.",
+)
+SERVER_ERROR = Trouble(
+    500,
+    "The portal failed",
+    "Something broke on our side. What was acknowledged before is safe in the log.",
+    "Try again in a minute. If it stays, give an admin the id below.",
+)
+CSRF = Trouble(
+    403,
+    "The form was too old",
+    "The form came without the mark that proves it is from this portal; nothing was changed.",
+    "Load the page again and repeat. Cookies must be allowed for this site.",
+)
 
 
 def _answer(request: HttpRequest, trouble: Trouble, detail: str = "") -> HttpResponse:

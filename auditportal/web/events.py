@@ -15,10 +15,10 @@ from django.views.decorators.http import require_safe
 
 from auditportal.accounts.queries import display_names
 from auditportal.accounts.roles import Permission
-from auditportal.ledger import actions, queries as ledger, search
+from auditportal.ledger import actions, drafts, queries as ledger, search
 from auditportal.ledger.errors import LogBrokenError
-from auditportal.ledger.query import Form, Query, Term, Value
 from auditportal.ledger.queries import ProofState, RecordedEvent
+from auditportal.ledger.query import Form, Query, Term, Value
 from auditportal.web import formats
 from auditportal.web.access import SignedInRequest, needs
 from auditportal.web.rows import actor_name, display, term
@@ -95,15 +95,13 @@ def _facts(event: RecordedEvent) -> list[Fact]:
     if body is None:
         return [Fact("Seq", formats.count(event.seq))]
     names = display_names([body["actor"]["id"]])
-    when, recorded = event.timestamp, event.recorded_at
-    assert when is not None
-    assert recorded is not None
+    when, recorded = drafts.parse_instant(body["timestamp"]), event.recorded_at
     actor = body["actor"]
     assurance = actor["assurance"] + (f" by {actor['vouched_by']}" if "vouched_by" in actor else "")
     facts = [
         Fact("Seq", formats.count(event.seq)),
         Fact(body["timestamp_kind"].capitalize(), formats.moment(when), is_mono=False),
-        Fact("Recorded", formats.moment(recorded)),
+        Fact("Recorded", formats.moment(recorded) if recorded else ""),
         Fact(
             "Actor",
             actor_name(actor, names),
@@ -120,7 +118,13 @@ def _facts(event: RecordedEvent) -> list[Fact]:
     for name in ("environment", "reason"):
         if name in body:
             sealed = isinstance(body[name], dict)
-            facts.append(Fact(name.capitalize(), "sealed" if sealed else formats.visible(body[name]), tag="sealed" if sealed else ""))
+            facts.append(
+                Fact(
+                    name.capitalize(),
+                    "sealed" if sealed else formats.visible(body[name]),
+                    tag="sealed" if sealed else "",
+                )
+            )
     if not_before := body.get("not_before"):
         facts.append(Fact("Not before", not_before))
     source = body["source"]
@@ -167,11 +171,16 @@ def _steps(event: RecordedEvent) -> tuple[list[Step], ledger.InclusionProof | No
     if event.is_broken:
         return [Step(event.failure, is_good=False)], None
     leaf = event.leaf.hex()
-    commitment = "Body and salt give the commitment in the header" if event.body else "The body is erased; its commitment stands"
+    commitment = (
+        "Body and salt give the commitment in the header" if event.body else "The body is erased; its commitment stands"
+    )
     steps = [
         Step(commitment, is_good=True),
         Step(f"The header hashes to leaf {leaf[:8]}…{leaf[-4:]}", is_good=True, detail=leaf),
-        Step("The next entry names this leaf" if event.proof == ProofState.CHECKPOINTED else "No entry contradicts it", is_good=True),
+        Step(
+            "The next entry names this leaf" if event.proof == ProofState.CHECKPOINTED else "No entry contradicts it",
+            is_good=True,
+        ),
     ]
     try:
         proof = ledger.inclusion_proof(event.seq)
@@ -195,7 +204,9 @@ def as_json(request: SignedInRequest, seq: int) -> HttpResponse:  # noqa: ARG001
     """Exactly the recorded bytes; a broken row is an error and never content."""
     event = _event(seq)
     if event.is_broken or event.raw_body is None:
-        return HttpResponse(event.failure or "erased", status=409 if event.is_broken else 410, content_type="text/plain")
+        return HttpResponse(
+            event.failure or "erased", status=409 if event.is_broken else 410, content_type="text/plain"
+        )
     return HttpResponse(event.raw_body, content_type="application/json")
 
 

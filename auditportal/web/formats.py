@@ -6,7 +6,9 @@ import re
 from datetime import UTC, datetime
 
 SHOWN_DIGITS = 12
-_UNSAFE = re.compile("[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+_UNSAFE = re.compile(
+    "[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 

@@ -27,9 +27,13 @@ class RoleForm(forms.Form):
 
 class TokenForm(forms.Form):
     name = forms.CharField(max_length=100, help_text="What it is for.")
-    source_id = forms.CharField(max_length=100, label="Source", help_text="Its events are recorded as coming from here.")
+    source_id = forms.CharField(
+        max_length=100, label="Source", help_text="Its events are recorded as coming from here."
+    )
     scopes = forms.MultipleChoiceField(
-        choices=[(scope, scope) for scope in services.SCOPES], widget=forms.CheckboxSelectMultiple, initial=["events:write"]
+        choices=[(scope, scope) for scope in services.SCOPES],
+        widget=forms.CheckboxSelectMultiple,
+        initial=["events:write"],
     )
     days = forms.ChoiceField(choices=LIFETIMES.items(), required=False, label="Expires after", initial="365")
 
@@ -37,7 +41,9 @@ class TokenForm(forms.Form):
 @needs(Permission.ADMINISTER)
 @require_safe
 def index(request: SignedInRequest) -> HttpResponse:
-    return render(request, "settings/people.html", {"people": queries.people(), "roles": [r for r in Role if r != Role.SERVICE]})
+    return render(
+        request, "settings/people.html", {"people": queries.people(), "roles": [r for r in Role if r != Role.SERVICE]}
+    )
 
 
 @needs(Permission.ADMINISTER)

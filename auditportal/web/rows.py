@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from auditportal.accounts.queries import display_names
-from auditportal.ledger import actions
+from auditportal.ledger import actions, drafts
 from auditportal.ledger.queries import ProofState, RecordedEvent
 from auditportal.web import formats
 
@@ -60,8 +60,7 @@ def _row(event: RecordedEvent, names: dict[str, str]) -> Row:
     if event.body is None:
         return _opaque(event, href, icon, label)
     body = event.body
-    when = event.timestamp or event.recorded_at
-    assert when is not None  # a verified body has a time
+    when = drafts.parse_instant(body["timestamp"])
     clock, millis = formats.clock(when)
     outcome = body["outcome"]
     return Row(

@@ -31,7 +31,12 @@ def field(bound: BoundField, label: str = "", **attributes: Any) -> dict[str, An
     extra.setdefault("placeholder", "")
     if bound.help_text:
         extra["aria-describedby"] = f"{bound.id_for_label}-help"
-    return {"field": bound, "label": label or bound.label, "widget": bound.as_widget(attrs=extra), "help": bound.help_text}
+    return {
+        "field": bound,
+        "label": label or bound.label,
+        "widget": bound.as_widget(attrs=extra),
+        "help": bound.help_text,
+    }
 
 
 @register.simple_tag
@@ -43,7 +48,9 @@ def digest(text: str) -> SafeString:
 def timestamp(when: datetime | None) -> SafeString:
     if when is None:
         return format_html('<span class="dim">never</span>')
-    return format_html('<time datetime="{}" title="{}">{}</time>', formats.iso(when), formats.iso(when), formats.moment(when))
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', formats.iso(when), formats.iso(when), formats.moment(when)
+    )
 
 
 @register.simple_tag

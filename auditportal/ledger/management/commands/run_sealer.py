@@ -47,6 +47,11 @@ class Command(BaseCommand):
                 # Nothing is sealed while the log is broken: pages show the backlog, doctor and verification say why.
                 log.exception("the log cannot be sealed")
                 time.sleep(PAUSE_AFTER_FAILURE_S)
-            assert connection.connection is not None
-            for _ in connection.connection.notifies(timeout=LONGEST_SILENCE_S, stop_after=1):
-                break
+            self._wait()
+
+    def _wait(self) -> None:
+        """Until something was appended, or a second has passed."""
+        connection.ensure_connection()
+        raw = connection.connection
+        for _ in raw.notifies(timeout=LONGEST_SILENCE_S, stop_after=1):
+            pass

@@ -12,7 +12,9 @@ REPORTED_EACH_S = 2.0
 
 
 class Command(BaseCommand):
-    help = "Verifies the whole log from its bytes. An interrupted run goes on where it was; exit code 1 names the fault."
+    help = (
+        "Verifies the whole log from its bytes. An interrupted run goes on where it was; exit code 1 names the fault."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--from-start", action="store_true", help="do not continue an interrupted run")
