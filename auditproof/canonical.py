@@ -121,17 +121,6 @@ def is_sealed(value: Json) -> bool:
     return isinstance(commitment, str) and _SEALED_VALUE.fullmatch(commitment) is not None
 
 
-def check_sealed(value: Json) -> None:
-    """Wherever a member is named `$sealed`, it stands alone in its object and holds a commitment.
-
-    Raises:
-        MalformedError: Somewhere it does not.
-    """
-    for path, _, item in _walk(value):
-        if isinstance(item, dict) and SEALED_MEMBER in item and not is_sealed(item):
-            raise malformed(_place(path), _SEALED_SHAPE, item[SEALED_MEMBER])
-
-
 def pointer(place: str, token: str | int) -> str:
     """The JSON pointer one step below `place` (RFC 6901)."""
     return f"{place}/{str(token).replace('~', '~0').replace('/', '~1')}"

@@ -115,7 +115,6 @@ class NotCheckedError(Exception):
     """
 
     def __init__(self, what: str) -> None:
-        """A check left undone; see the class."""
         """Names the check that was not made."""
         super().__init__(what)
         self.what = what

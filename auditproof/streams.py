@@ -1,112 +1,108 @@
-"""Streams: for which selections of events an export can be proven complete.
+"""Streams: what an export can be proven complete for (FORMAT.md §2).
 
-The streams of an event follow from its body alone. Their hashes are committed to in the header; they are unsalted, so
-a stream key never holds more than registered ids and pseudonyms.
+The streams of an event follow from its body alone, by the function here, so writer and verifier cannot disagree.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import struct
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from .errors import CompletenessError, Name, malformed
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-MAX_STREAMS = 4096  # of one event; an event with more is split
+MAX_STREAMS = 4096  # of one event; its hashes are listed with a 16-bit count
+STREAMED_TYPES = frozenset({"model_version", "dataset", "deployment", "case"})
 HASH_BYTES = 32
-SUBJECT_TYPES = frozenset({"model_version", "dataset", "deployment", "case"})  # those whose subjects have a stream
+_KEPT = "/@:"  # beside the unreserved characters of RFC 3986 §2.3, so `|` separates without doubt
+_STREAM = b"auditportal/stream/v1\n"
+_STREAMS = b"auditportal/streams/v1\n"
 
-# Actors, actions and models repeat from event to event: the caches halve the cost of an event's streams.
-_CACHED = 65_536
+
+@lru_cache(maxsize=65_536)
+def escape(part: str) -> str:
+    """One part of a key: percent-encoded UTF-8, uppercase hex, RFC 3986 unreserved characters and `/@:` kept."""
+    return quote(part, safe=_KEPT)
 
 
 def stream_keys(body: Mapping[str, Any]) -> list[str]:
-    """The stream keys of a valid body, distinct and ascending.
+    """The distinct stream keys of an event, ascending.
+
+    Args:
+        body: The members of a checked body.
 
     Raises:
-        MalformedError: There are more than `MAX_STREAMS`.
+        MalformedError: more than 4,096 streams.
     """
-    action = quote_part(body["action"])
-    keys = {
-        f"action:{action}",
-        f"actor:{quote_part(body['actor']['id'])}",
-        f"source:{quote_part(body['source']['id'])}",
-    }
-    for name in body["models"]:
-        model = quote_part(name)
-        keys.add(f"model:{model}")
-        keys.add(f"model:{model}|action:{action}|outcome:{body['outcome']}")
-    for subject in (body["subject"], *body["related"]):
-        if subject["type"] in SUBJECT_TYPES:
-            keys.add(f"{subject['type']}:{quote_part(subject['id'])}")
+    action = escape(body["action"])
+    keys = {"actor:" + escape(body["actor"]["id"]), "action:" + action, "source:" + escape(body["source"]["id"])}
+    tail = f"|action:{action}|outcome:{escape(body['outcome'])}"
+    for model in body["models"]:
+        key = "model:" + escape(model)
+        keys.add(key)
+        keys.add(key + tail)
+    for item in (body["subject"], *body["related"]):
+        if item["type"] in STREAMED_TYPES:
+            keys.add(f"{item['type']}:{escape(item['id'])}")
     if len(keys) > MAX_STREAMS:
-        raise malformed("", f"at most {MAX_STREAMS} streams an event", len(keys))
+        raise malformed("", f"at most {MAX_STREAMS} streams", len(keys))
     return sorted(keys)
 
 
-@lru_cache(maxsize=_CACHED)
-def quote_part(text: str) -> str:
-    """One part of a stream key, percent-encoded but for RFC 3986 unreserved characters, `/`, `@` and `:`."""
-    return quote(text, safe="/@:")
-
-
-@lru_cache(maxsize=_CACHED)
+@lru_cache(maxsize=65_536)
 def stream_hash(key: str) -> bytes:
-    """The 32 bytes that stand for a stream."""
-    return sha256(b"auditportal/stream/v1\n" + key.encode("ascii")).digest()
+    r"""`H("auditportal/stream/v1\\n" || key)`, 32 bytes; keys are ASCII by construction."""
+    return hashlib.sha256(_STREAM + key.encode("ascii")).digest()
 
 
 def streams_commitment(hashes: Iterable[bytes]) -> bytes:
-    """What a header says of an event's stream hashes, given in any order."""
-    return sha256(b"auditportal/streams/v1\n" + b"".join(sorted(set(hashes)))).digest()
+    """What a header says of its event's streams: the hash over the distinct stream hashes, ascending."""
+    return hashlib.sha256(_STREAMS + b"".join(sorted(set(hashes)))).digest()
 
 
-def encode_streams(hashes: Sequence[bytes]) -> bytes:
-    """One entry of `/tlog/streams/…`: `u16be count`, then the hashes as given (they are kept ascending)."""
-    return struct.pack(">H", len(hashes)) + b"".join(hashes)
+def encode_hashes(hashes: Iterable[bytes]) -> bytes:
+    """`u16be count || hashes`, the form in which a log serves them."""
+    ordered = sorted(set(hashes))
+    return struct.pack(">H", len(ordered)) + b"".join(ordered)
 
 
-def decode_streams(raw: bytes) -> list[list[bytes]]:
-    """The stream hashes of each entry of one `/tlog/streams/…` resource.
+def decode_hashes(raw: bytes) -> tuple[list[bytes], bytes]:
+    """The hashes of one entry, and the bytes after them.
 
     Raises:
-        MalformedError: The bytes end inside an entry, or an entry's hashes are not distinct and ascending.
+        MalformedError: too few bytes, or hashes not ascending and distinct.
     """
-    entries: list[list[bytes]] = []
-    at = 0
-    while at < len(raw):
-        start = at + 2
-        at = start + HASH_BYTES * int.from_bytes(raw[at:start], "big")
-        if start > len(raw) or at > len(raw):
-            raise malformed(f"entry {len(entries)}", "a count and that many hashes", "the end of the resource")
-        hashes = [raw[i : i + HASH_BYTES] for i in range(start, at, HASH_BYTES)]
-        check_ascending(hashes, f"entry {len(entries)}")
-        entries.append(hashes)
-    return entries
+    if len(raw) < 2:  # noqa: PLR2004 -- the 16-bit count
+        raise malformed("byte 0", "a 16-bit count", raw)
+    (count,) = struct.unpack_from(">H", raw)
+    end = 2 + count * HASH_BYTES
+    if len(raw) < end:
+        raise malformed("byte 2", f"{count} hashes of 32 bytes", len(raw) - 2)
+    return check_hashes([raw[at : at + HASH_BYTES] for at in range(2, end, HASH_BYTES)]), raw[end:]
 
 
-def check_ascending(hashes: Sequence[bytes], place: str) -> None:
-    """Stated stream hashes are distinct, ascending, and not too many.
+def check_hashes(hashes: list[bytes]) -> list[bytes]:
+    """The hashes, if each has 32 bytes and they ascend without a repetition.
 
     Raises:
-        MalformedError: They are not.
+        MalformedError: otherwise.
     """
-    if len(hashes) > MAX_STREAMS:
-        raise malformed(place, f"at most {MAX_STREAMS} stream hashes", len(hashes))
-    if any(later <= earlier for earlier, later in zip(hashes, hashes[1:], strict=False)):
-        raise malformed(place, "stream hashes, distinct and ascending", "another order")
+    if len(hashes) > MAX_STREAMS or any(len(item) != HASH_BYTES for item in hashes):
+        raise malformed("/streams", f"at most {MAX_STREAMS} hashes of 32 bytes", len(hashes))
+    if any(left >= right for left, right in itertools.pairwise(hashes)):
+        raise malformed("/streams", "distinct hashes, ascending", "another order")
+    return hashes
 
 
-def check_member(hashes: Sequence[bytes], stream: bytes, place: str) -> None:
-    """An event belongs to the stream for which it is presented.
+def check_member(stream: bytes, hashes: Iterable[bytes], place: str) -> None:
+    """The event belongs to the stream.
 
     Raises:
-        CompletenessError: INCOMPLETE_STREAM, it does not.
+        CompletenessError: INCOMPLETE_STREAM.
     """
     if stream not in hashes:
-        raise CompletenessError(Name.INCOMPLETE_STREAM, place, f"an event of stream {stream.hex()}", "another event")
+        raise CompletenessError(Name.INCOMPLETE_STREAM, place, stream.hex(), "an event of other streams")
