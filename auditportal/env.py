@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,7 @@ def flag(values: dict[str, str], name: str) -> bool:
     return values.get(name, "").lower() in {"1", "true", "yes", "on"}
 
 
-def database(url: str) -> dict[str, object]:
+def database(url: str) -> dict[str, Any]:
     """Django's form of a `postgresql://` URL; a `host` in the query is the directory of a unix socket.
 
     Raises:

@@ -34,10 +34,19 @@ def _superuser_password() -> str | None:
     return str(json.loads(path.read_text())["superuser"]) if path.exists() else None
 
 
+def _owner() -> sql.Identifier:
+    return sql.Identifier(str(settings.DATABASES["owner"]["USER"]))
+
+
 def _connect(database: str) -> psycopg.Connection:
     owner, password = settings.DATABASES["owner"], _superuser_password()
-    user = {"user": "postgres", "password": password} if password else {"user": owner["USER"], "password": owner["PASSWORD"]}
-    return psycopg.connect(host=owner["HOST"], port=owner["PORT"] or None, dbname=database, autocommit=True, **user)
+    user = (
+        {"user": "postgres", "password": password}
+        if password
+        else {"user": owner["USER"], "password": owner["PASSWORD"]}
+    )
+    host, port = str(owner["HOST"]), str(owner["PORT"]) or None
+    return psycopg.connect(host=host, port=port, dbname=database, autocommit=True, **user)
 
 
 @contextmanager
@@ -55,12 +64,9 @@ def ensure_template() -> None:
             return
         with _server() as server:
             server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(TEMPLATE)))
-            server.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(
-                    sql.Identifier(TEMPLATE), sql.Identifier(settings.DATABASES["owner"]["USER"])
-                ))
+            server.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(TEMPLATE), _owner()))
         with _connect(TEMPLATE) as connection:
-            owner = sql.Identifier(settings.DATABASES["owner"]["USER"])
-            connection.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(owner))
+            connection.execute(sql.SQL("ALTER SCHEMA public OWNER TO {}").format(_owner()))
         with pointed_at(TEMPLATE):
             call_command("setup_database", verbosity=0, stdout=io.StringIO())
         call_command("collectstatic", interactive=False, verbosity=0)
@@ -72,7 +78,7 @@ def clone(name: str) -> None:
         server.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         server.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(
-                sql.Identifier(name), sql.Identifier(TEMPLATE), sql.Identifier(settings.DATABASES["owner"]["USER"])
+                sql.Identifier(name), sql.Identifier(TEMPLATE), _owner()
             )
         )
 
@@ -92,7 +98,7 @@ def point_at(name: str) -> None:
 
 @contextmanager
 def pointed_at(name: str) -> Iterator[None]:
-    before = settings.DATABASES["default"]["NAME"]
+    before = str(settings.DATABASES["default"]["NAME"])
     point_at(name)
     try:
         yield
@@ -121,5 +127,5 @@ def fresh_signer(target: Path) -> Path:
 @contextmanager
 def superuser() -> Iterator[psycopg.Connection]:
     """As whoever owns the server: may disable triggers, and is what verification is there for."""
-    with _connect(settings.DATABASES["default"]["NAME"]) as connection:
+    with _connect(str(settings.DATABASES["default"]["NAME"])) as connection:
         yield connection

@@ -19,6 +19,7 @@ from datetime import datetime
 from django.db import close_old_connections, connection
 
 from auditportal.ingest import services
+from auditportal.ingest.errors import RecordedConflictError
 from auditportal.ledger.drafts import Actor
 from auditportal.ledger.errors import ConflictError
 from auditportal.ledger.preparation import Prepared
@@ -102,7 +103,7 @@ class Collector:
             [place] = services.record(
                 [waiting.item], source_id=waiting.source_id, submitter=waiting.submitter, now=waiting.now
             )
-        except services.RecordedConflictError as error:
+        except RecordedConflictError as error:
             waiting.place.set_exception(error)
         else:
             waiting.place.set_result(place)

@@ -232,7 +232,7 @@ def _related(value: Any, reader: _Reader) -> Iterator[Related]:  # noqa: ANN401 
         return
     for index, item in enumerate(value):
         place = f"/related/{index}"
-        relation = ""
+        relation: Any = ""
         plain = item
         if isinstance(item, dict):
             plain = {key: part for key, part in item.items() if key != "relation"}

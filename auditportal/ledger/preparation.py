@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditportal.ledger import canonical, drafts
-from auditportal.ledger.drafts import Draft, Sealed
+from auditportal.ledger.drafts import Draft, Related, Sealed, Subject
 from auditportal.ledger.errors import Fault, InvalidEventError
 from auditproof import events, sealed, streams
 from auditproof.errors import ProofError
@@ -132,7 +132,8 @@ def _body_value(draft: Draft, sealing: list[SealedItem], kept: list[KeptItem]) -
 
 def _models(draft: Draft) -> list[str]:
     named = set(draft.models)
-    for item in (draft.subject, *draft.related):
+    touched: list[Subject | Related] = [draft.subject, *draft.related]
+    for item in touched:
         if item.type == "model":
             named.add(item.id)
         elif item.type == "model_version" and ":" in item.id:

@@ -19,6 +19,7 @@ from django.db import connection
 from auditportal.ledger import drafts, erasures, rows, tiles
 from auditportal.ledger.errors import LogBrokenError
 from auditportal.ledger.models import Checkpoint, Key, SealedValue, Verification
+from auditportal.ledger.projections import EventRow
 from auditproof import checkpoints, merkle, notes, receipts
 from auditproof.errors import ProofError
 
@@ -135,7 +136,7 @@ def recorded(seqs: Sequence[int]) -> list[RecordedEvent]:
 def _verified(
     stored: dict[int, rows.StoredRow],
     seq: int,
-    columns: dict[int, rows.EventRow],
+    columns: dict[int, EventRow],
     leaves: dict[int, bytes],
     sealed: int,
 ) -> RecordedEvent:

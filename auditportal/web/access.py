@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, cast
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -34,6 +34,6 @@ def needs(permission: Permission) -> Callable[[View[P]], Callable[Concatenate[Ht
                 raise PermissionDenied(f"This page needs one of the roles {named}.")
             return view(request, *args, **kwargs)  # type: ignore[arg-type]  # the user was just checked
 
-        return guarded
+        return cast("Callable[Concatenate[HttpRequest, P], HttpResponse]", guarded)
 
     return decorate

@@ -61,7 +61,7 @@ def _database() -> bool:
 def _cache() -> bool:
     try:
         cache.set("health", 1, 5)
-        return cache.get("health") == 1
+        return bool(cache.get("health") == 1)
     except RedisError:
         log.exception("cache unreachable")
         return False

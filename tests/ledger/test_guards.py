@@ -27,8 +27,7 @@ REFUSED = [
     "UPDATE ledger_head SET lock_token = 1",
     "DELETE FROM ledger_head",
     "INSERT INTO ledger_head (id, size, leaf, t, lock_token) VALUES (2, 0, '', '', 0)",
-    "INSERT INTO ledger_entry SELECT seq, source, event_id, header, leaf_hash FROM ledger_entry WHERE seq = 1"
-    " ON CONFLICT (seq) DO UPDATE SET source = 'x'",
+    "INSERT INTO ledger_entry SELECT * FROM ledger_entry WHERE seq = 1 ON CONFLICT (seq) DO UPDATE SET source = 'x'",
     "INSERT INTO ledger_body (seq, salt, body, streams) VALUES (77, '', '', '')",
     "ALTER TABLE ledger_entry DISABLE TRIGGER ALL",
     "DROP TRIGGER chain ON ledger_entry",
@@ -94,12 +93,12 @@ def test_copy_fires_the_guards_too(db):
     )  # fmt: skip
     with pytest.raises(psycopg.errors.CheckViolation, match="SEQ_GAP"), connection.cursor() as cursor:
         with cursor.copy("COPY ledger_entry (seq, source, event_id, header, leaf_hash) FROM STDIN") as copy:
-            copy.write_row(
-                (seq + 2, "x", "7d444840-9dc0-41d1-b245-5ffdce74fad2", header, headers.leaf_hash(header))
-            )
+            copy.write_row((seq + 2, "x", "7d444840-9dc0-41d1-b245-5ffdce74fad2", header, headers.leaf_hash(header)))
 
 
-@pytest.mark.parametrize("statement", ["UPDATE ledger_entry SET source = 'x'", "TRUNCATE ledger_entry", "DELETE FROM ledger_body"])
+@pytest.mark.parametrize(
+    "statement", ["UPDATE ledger_entry SET source = 'x'", "TRUNCATE ledger_entry", "DELETE FROM ledger_body"]
+)
 @pytest.mark.parametrize("first", ["SELECT 1", "SET session_replication_role = replica"])
 def test_owner_and_superuser_are_refused_while_triggers_stand(committed, statement, first):
     record()

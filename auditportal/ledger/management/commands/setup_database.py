@@ -20,7 +20,7 @@ class Command(BaseCommand):
         alias = "owner" if "owner" in settings.DATABASES else "default"
         self._refuse_old_server(alias)
         call_command("migrate", database=alias, interactive=False, verbosity=0)
-        role = settings.DATABASES["default"]["USER"]
+        role = str(settings.DATABASES["default"]["USER"])
         if alias == "owner" and role != settings.DATABASES["owner"]["USER"]:
             guards.grant("owner", role)
         missing = guards.check()
