@@ -88,7 +88,12 @@ _register("policy.created", "created the policy", "create the policy", tone=Tone
 _register("policy.changed", "changed the policy", "change the policy", tone=Tone.INFO)
 _register("source.registered", "registered the source", "register the source", tone=Tone.INFO)
 _register("source.changed", "changed the source", "change the source", tone=Tone.INFO)
-_register("source.conflict", "sent other content under a recorded id from", "record", tone=Tone.WARN)
+_register(
+    "source.conflict",
+    "sent other content under a known id as",
+    "record other content under a known id as",
+    tone=Tone.WARN,
+)
 _register("source.changed_object", "found a change in", "compare", tone=Tone.WARN)
 _register("finding.opened", "opened a finding on", "open a finding on", tone=Tone.BAD)
 _register("finding.closed", "closed a finding on", "close a finding on", tone=Tone.GOOD)

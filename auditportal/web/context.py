@@ -110,7 +110,7 @@ def _seal() -> SealView:
         SealState.EMPTY: "Log empty",
         SealState.INTACT: "Log intact",
         SealState.SELF_ATTESTED: "Log intact",
-        SealState.CHECKING: "First check running",
+        SealState.CHECKING: "Not checked yet",
         SealState.OVERDUE: "Check overdue",
         SealState.FAILED: "Log broken",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.core.cache import cache
 from django.db import Error, connection
@@ -35,7 +36,7 @@ def index(request: SignedInRequest) -> HttpResponse:
         "seal_view": ledger.seal_state(now),
         "rows": display(ledger.recorded(page.seqs)),
         "vkey": ledger.vkey(),
-        "is_new": head.size <= 1,
+        "public_url": settings.PUBLIC_URL,
     }
     return render(request, "overview/index.html", context)
 

@@ -50,7 +50,9 @@ class Row:
 def display(events: Iterable[RecordedEvent]) -> list[Row]:
     """The rows of a list, names looked up in one query."""
     found = list(events)
-    names = display_names(event.body["actor"]["id"] for event in found if event.body)
+    names = display_names(
+        item["id"] for event in found if event.body for item in (event.body["actor"], event.body["subject"])
+    )
     return [_row(event, names) for event in found]
 
 
@@ -78,7 +80,7 @@ def _row(event: RecordedEvent, names: dict[str, str]) -> Row:
         actor_href=f"/timeline/?q=actor%3A{quote(body['actor']['id'])}",
         assurance=body["actor"]["assurance"],
         verb=actions.sentence(body["action"], outcome),
-        subject=formats.visible(body["subject"]["id"]),
+        subject=_subject(body["subject"], names),
         subject_href="/timeline/?q=" + quote(term("subject", f"{body['subject']['type']}:{body['subject']['id']}")),
         note=_note(body),
         tags=[formats.visible(text) for text in (body.get("environment"), _source_tag(body)) if text],
@@ -125,6 +127,12 @@ def actor_name(actor: dict[str, Any], names: dict[str, str]) -> str:
     if actor["type"] in ("system", "unknown"):
         return {"system": "the portal", "unknown": "somebody unknown"}[actor["type"]]
     return formats.visible(names.get(actor["id"], actor["id"]))
+
+
+def _subject(subject: dict[str, Any], names: dict[str, str]) -> str:
+    """People by their name in the directory, everything else by its id."""
+    name = names.get(subject["id"], subject["id"]) if subject["type"] == "user" else subject["id"]
+    return formats.visible(name)
 
 
 def term(key: str, value: str) -> str:
