@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
+from auditportal.accounts import queries
 from auditportal.accounts.models import User
-from auditportal.accounts.roles import Permission, Role
+from auditportal.accounts.roles import Permission
 from auditportal.ledger import queries as ledger
 from auditportal.ledger.queries import SealState
 from auditportal.web.formats import ago, count
@@ -69,7 +71,8 @@ class SealView:
 def shell(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
     if not isinstance(user, User):
-        return {}
+        is_demo_login = settings.DEMO and request.path == reverse("account_login")
+        return {"demo_people": queries.people()} if is_demo_login else {}
     links = _links(request, user)
     compact = [
         *links[: COMPACT - 1],
@@ -123,7 +126,3 @@ def _seal() -> SealView:
 def initials(user: User) -> str:
     words = user.printed_name.split() or [user.username]
     return "".join(word[0] for word in dict.fromkeys((words[0], words[-1]))).upper()
-
-
-def demo_people() -> list[tuple[str, str]]:
-    return list(User.objects.exclude(role=Role.SERVICE).order_by("id").values_list("username", "role"))
