@@ -66,6 +66,7 @@ class Engines:
         self._fast = fast
         self._note = self.places.data / "engines.json"
         self._running: Running | None = None
+        self._children: list[subprocess.Popen[bytes]] = []  # kept, since Python complains about those it forgets
 
     def __enter__(self) -> Endpoints:
         return self.start()
@@ -96,6 +97,9 @@ class Engines:
             return
         Process(*running.valkey).end(STOPPING_S)
         Process(*running.postgres).end(STOPPING_S, signal.SIGINT)
+        for child in self._children:
+            child.wait()
+        self._children.clear()
         shutil.rmtree(running.sockets, ignore_errors=True)
         self._note.unlink(missing_ok=True)
         self._running = None
@@ -194,7 +198,7 @@ class Engines:
 
     def _spawn(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
         with log.open("ab") as out:
-            return subprocess.Popen(  # type: ignore[call-overload,no-any-return]  # the options are subprocess's own
+            child: subprocess.Popen[bytes] = subprocess.Popen(  # type: ignore[call-overload]  # its own options
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -203,6 +207,8 @@ class Engines:
                 start_new_session=True,  # Ctrl-C ends the portal first; the database comes last
                 **self.places.spawn_options(),
             )
+        self._children.append(child)
+        return child
 
     def _answers(self, child: subprocess.Popen[bytes], sockets: Path) -> bool:
         """Whether it accepts connections before it gives up."""

@@ -221,10 +221,19 @@ def _meta(path: str, value: Value) -> Condition:
     params: list[Any] = []
     for param in inner.params:
         params += [place, param]
-    words = _words(value) if value.form in (Form.EXACT, Form.PREFIX) else None
+    words = _words(value) if value.form == Form.EXACT and _is_text(value.text) else None
     if words is None or words.sql == "FALSE":
         return Condition(sql, tuple(params))
     return Condition(f"{words.sql} AND {sql}", (*words.params, *params))
+
+
+def _is_text(value: str) -> bool:
+    """Whether only a text member can hold it: numbers and booleans are no words of the search."""
+    try:
+        float(value)
+    except ValueError:
+        return value not in ("true", "false", "null")
+    return False
 
 
 @contextmanager

@@ -31,8 +31,7 @@ def test_many_threads_each_get_their_own_place(collector):
 
     def work(number):
         try:
-            for at in range(5):
-                places.append(_record(collector, make_draft(metadata={"n": [number, at]})).seq)
+            places.extend(_record(collector, make_draft(metadata={"n": [number, at]})).seq for at in range(5))
         except Exception as error:  # noqa: BLE001 -- whatever a thread meets must reach the assertion
             faults.append(error)
         finally:

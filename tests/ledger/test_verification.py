@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from auditportal.ledger import queries, sealing, verification
 from auditportal.ledger.errors import LogBrokenError, SignerRefusedError
-from auditportal.ledger.models import Verification
+from auditportal.ledger.models import Checkpoint, Verification
 from auditproof import headers
 from tests import databases
 from tests.factories import record, record_many
@@ -209,3 +209,13 @@ def test_signer_key_that_the_log_does_not_name_is_found(log, tmp_path, settings)
 
 def test_origin_of_settings_is_the_one_of_the_log():
     assert settings.LOG_ORIGIN == "test.invalid/log"
+
+
+def test_broken_waiting_row_is_named_and_never_signed(committed):
+    record_many(2)
+    with databases.superuser() as server:
+        server.execute("ALTER TABLE ledger_body DISABLE TRIGGER ALL")
+        server.execute("UPDATE ledger_body SET body = 'x' WHERE seq = 2")
+    with pytest.raises(LogBrokenError, match="BODY_COMMITMENT"):
+        sealing.seal_all(signer=sealing.default_signer(), now=timezone.now())
+    assert Checkpoint.objects.order_by("-size").first().size == 1
