@@ -305,19 +305,20 @@ def check_period(*, before: headers.Header | None, after: headers.Header, since:
         raise CompletenessError(Name.INCOMPLETE_STREAM, f"seq {after.seq}", f"recorded from {until} on", after.t)
 
 
-def replay_maps(entries: Iterable[tuple[bytes, tuple[bytes, ...]]], maps: Sequence[MapState]) -> int:
+def replay_maps(entries: Iterable[tuple[bytes, tuple[bytes, ...]]], opened: Sequence[Opened]) -> int:
     """Every map the log states is what the log itself gives; how many were compared.
 
     Args:
         entries: From seq 0, without a gap: header and stream hashes of each entry.
-        maps: What the opened `ledger.streams` events state, in order.
+        opened: Every entry of stream `action:ledger.streams`, also those without effect, opened with their bodies.
 
     Raises:
         CompletenessError: STREAM_MAP, for a map that was not opened or differs from the replay.
         ProofError: an entry that does not prove itself.
     """
     stream = streams.stream_hash("action:ledger.streams")
-    opened = {item.seq for item in maps}
+    readable = {item.seq for item in opened if item.body is not None}
+    maps = list(read_control(opened).maps.values())
     wanted = {item.size for item in maps}
     roots: dict[int, bytes] = {}
     states: dict[bytes, streammap.StreamState] = {}
@@ -325,7 +326,7 @@ def replay_maps(entries: Iterable[tuple[bytes, tuple[bytes, ...]]], maps: Sequen
         header, _ = headers.check_entry(
             raw, seq=seq, origin=headers.parse_header(raw).origin, stream_hashes=list(hashes)
         )
-        if stream in hashes and seq not in opened:
+        if stream in hashes and seq not in readable:
             raise CompletenessError(Name.STREAM_MAP, f"seq {seq}", "the opened event of this map", header.event_id)
         streammap.replay(states, seq=seq, leaf=headers.leaf_hash(raw), streams=hashes)
         if seq + 1 in wanted:

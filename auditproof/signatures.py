@@ -18,7 +18,7 @@ from . import ed25519
 from .errors import Name, NotCheckedError, SignatureError, malformed
 
 try:
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519 as fast
     from cryptography.hazmat.primitives.hashes import SHA256
     from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -84,7 +84,7 @@ def _p256_by_cryptography(spki: bytes, signature: bytes, message: bytes) -> bool
         if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
             return False
         key.verify(signature, message, ec.ECDSA(SHA256()))
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True
 

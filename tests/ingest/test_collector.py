@@ -27,7 +27,8 @@ def collector(committed):
 
 
 def test_many_threads_each_get_their_own_place(collector):
-    places, faults = [], []
+    places: list[int] = []
+    faults: list[Exception] = []
 
     def work(number):
         try:
