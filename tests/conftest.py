@@ -64,6 +64,12 @@ def _signer_of_its_own(settings: LazySettings, tmp_path: Path, request: pytest.F
         settings.SIGNER_DIRECTORY = databases.fresh_signer(tmp_path / "signer")
 
 
+@pytest.fixture(autouse=True)
+def _fast_passwords(settings: LazySettings) -> None:
+    """Seven people a test would otherwise cost a second and a half of key stretching."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture
 def committed(
     django_db_setup: None, django_db_blocker: DjangoDbBlocker, settings: LazySettings, tmp_path: Path

@@ -6,7 +6,6 @@ import logging
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
-from django.conf import settings
 from django.http import HttpRequest
 
 from auditportal.accounts.models import User
@@ -25,6 +24,3 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]  # allauth sh
     def authentication_failed(self, request: HttpRequest, **credentials: Any) -> None:  # noqa: ANN401 -- allauth's signature
         super().authentication_failed(request, **credentials)
         log.warning("sign-in refused", extra={"request_id": request.META.get("AUDITPORTAL_REQUEST_ID")})
-
-    def get_login_redirect_url(self, request: HttpRequest) -> str:  # noqa: ARG002 -- allauth's signature
-        return str(settings.LOGIN_REDIRECT_URL)

@@ -8,7 +8,7 @@ from typing import Any
 from django import template
 from django.forms.boundfield import BoundField
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from auditportal.web import formats
 
@@ -20,7 +20,7 @@ def icon(name: str, size: int = 16, label: str = "") -> SafeString:
     """A symbol of the sprite; with a label it is an image, without one decoration."""
     small = " ico-s" if size < 16 else ""  # noqa: PLR2004 -- the two sizes of the sprite
     large = format_html(' width="{}" height="{}"', size, size) if size > 16 else ""  # noqa: PLR2004 -- as above
-    role = format_html('role="img" aria-label="{}"', label) if label else format_html('aria-hidden="true"')
+    role = format_html('role="img" aria-label="{}"', label) if label else mark_safe('aria-hidden="true"')
     return format_html('<svg class="ico{}"{} {}><use href="#i-{}"/></svg>', small, large, role, name)
 
 
@@ -47,7 +47,7 @@ def digest(text: str) -> SafeString:
 @register.simple_tag
 def timestamp(when: datetime | None) -> SafeString:
     if when is None:
-        return format_html('<span class="dim">never</span>')
+        return mark_safe('<span class="dim">never</span>')
     return format_html(
         '<time datetime="{}" title="{}">{}</time>', formats.iso(when), formats.iso(when), formats.moment(when)
     )
