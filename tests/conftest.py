@@ -18,6 +18,7 @@ from auditportal.accounts.roles import Role
 from auditportal.ledger import sealing
 from auditportal.ledger.drafts import SYSTEM
 from tests import databases
+from tests.portal import Portal
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 PASSWORD = "a long enough password"
@@ -60,7 +61,7 @@ def django_db_setup(django_db_blocker: DjangoDbBlocker, worker_id: str) -> Itera
 
 @pytest.fixture(autouse=True)
 def _signer_of_its_own(settings: LazySettings, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if "django_db_setup" in request.fixturenames:
+    if "django_db_setup" in request.fixturenames and "portal" not in request.fixturenames:
         settings.SIGNER_DIRECTORY = databases.fresh_signer(tmp_path / "signer")
 
 
@@ -109,3 +110,23 @@ def as_person(people: dict[str, User]) -> Callable[[str], Client]:
         return client
 
     return sign_in
+
+
+@pytest.fixture(scope="module")
+def portal(
+    django_db_setup: None, django_db_blocker: DjangoDbBlocker, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Portal]:
+    """The real portal with its people, on a database of its own, for all tests of a module."""
+    from django.conf import settings
+
+    directory = tmp_path_factory.mktemp("portal")
+    before = settings.SIGNER_DIRECTORY
+    with django_db_blocker.unblock(), databases.cloned():
+        settings.SIGNER_DIRECTORY = databases.fresh_signer(directory / "signer")
+        make_people()
+        running = Portal(directory)
+        try:
+            yield running.start()
+        finally:
+            running.stop()
+            settings.SIGNER_DIRECTORY = before
