@@ -33,7 +33,7 @@ def check_page(page: Page, url: str) -> None:
             assert beyond <= 0, f"{url} is {beyond} px too wide at {width}"
         found = Axe().run(page, options={"runOnly": {"type": "tag", "values": TAGS}}).response["violations"]
         summary = [(item["id"], [node["html"][:160] for node in item["nodes"][:3]]) for item in found]
-        assert summary == [], f"{url} {scheme}"
+        assert not summary, f"{url} {scheme}: {summary}"
     assert page.locator("h1").count() == 1
     assert page.title().endswith(" · AuditPortal")
     wanted = [text for text in said if "404" not in text]  # the error page is itself a 404
