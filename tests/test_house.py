@@ -1,0 +1,100 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYTHON = [
+    path
+    for name in ("auditportal", "auditproof", "tests", "bin", "bench")
+    for path in (ROOT / name).rglob("*.py")
+    if "samples" not in path.parts
+]
+TEMPLATES = list((ROOT / "templates").rglob("*.html"))
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+
+
+def test_project_package_stays_empty():
+    assert (ROOT / "auditportal" / "__init__.py").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "auditportal").glob("*/__init__.py")), ids=lambda path: path.parent.name
+)
+def test_app_packages_hold_a_docstring_and_nothing_else(path):
+    statements = ast.parse(path.read_text()).body
+    assert isinstance(statements[0], ast.Expr)
+    assert all(isinstance(item, ast.ImportFrom) and item.module == "__future__" for item in statements[1:])
+
+
+def test_every_exception_to_a_check_has_its_reason():
+    bare = []
+    for path in PYTHON:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if re.search(r"#\s*noqa", line) and not re.search(r"# noqa: [A-Z0-9, ]+ -- \S", line):
+                bare.append(f"{path.relative_to(ROOT)}:{number}")
+            if re.search(r"#\s*type:\s*ignore", line) and not re.search(r"# type: ignore\[[a-z, -]+\]  # \S", line):
+                bare.append(f"{path.relative_to(ROOT)}:{number}")
+    assert [place for place in bare if not place.startswith("tests/test_house.py")] == []
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: str(path.relative_to(ROOT / "templates")))
+def test_nothing_stands_inline_in_templates(path):
+    text = path.read_text()
+    assert not re.search(r"\sstyle\s*=", text)
+    assert "<style" not in text
+    assert not re.search(r"\son[a-z]+\s*=", text)
+    assert "|safe" not in text
+    for attributes, body in re.findall(r"<script([^>]*)>(.*?)</script>", text, re.DOTALL):
+        assert "src=" in attributes
+        assert body == ""
+
+
+def test_style_sheets_and_scripts_load_nothing_from_elsewhere():
+    for path in [*(ROOT / "static").rglob("*.css"), *(ROOT / "static").rglob("*.js")]:
+        assert not re.search(r"https?://|@import|url\(", path.read_text()), path
+
+
+def test_no_secret_and_no_database_is_tracked():
+    assert [
+        name for name in TRACKED if name.endswith((".env", ".key", ".sqlite3", ".pem")) and "samples" not in name
+    ] == []
+
+
+def test_documents_name_only_files_that_are_there():
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(
+            r"`((?:docs|bin|auditproof|auditportal|templates|tests|bench)/[\w./-]+)`", path.read_text()
+        ):
+            assert (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+def test_every_requirement_has_its_reason():
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        for line in (ROOT / name).read_text().splitlines():
+            if line and not line.startswith(("#", "-r")):
+                assert re.search(r"\s#\s\S", line), f"{name}: {line}"
+
+
+def test_compose_file_starts_what_bin_run_starts():
+    import yaml
+
+    from auditportal import settings
+
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert set(services) == {"database", "queue", "setup", "web", "worker", "beat", "sealer"}
+    assert "auditportal.wsgi:application" in services["web"]["command"]
+    assert "run_sealer" in services["sealer"]["command"]
+    assert "setup_database" in str(services["setup"]["command"])
+    known = set(re.findall(r'ENV(?:\.get\(|\[)"([A-Z_]+)"', Path(settings.__file__).read_text())) | {
+        "AUDITPORTAL_DEMO",
+        "AUDITPORTAL_DEBUG",
+    }
+    for name in ("setup", "web", "worker", "beat", "sealer"):
+        assert set(services[name].get("environment", {})) <= known
