@@ -64,8 +64,8 @@ class Run:
 
 def of_instance(data):
     """Processes that name this data directory, but for pytest itself."""
-    found = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
-    return [line for line in found.splitlines() if str(data) in line and "pytest" not in line]
+    found = subprocess.run(["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    return [line for line in found.splitlines() if str(data) in line and "-m pytest" not in line]
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ SETTINGS = {
     "log_timezone": "UTC",
     "client_min_messages": "warning",
 }
+CHILDREN: list[subprocess.Popen[bytes]] = []  # engines outlive the object that started them; Python warns of lost ones
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}  # for clusters that tests throw away
 
 
@@ -66,7 +67,6 @@ class Engines:
         self._fast = fast
         self._note = self.places.data / "engines.json"
         self._running: Running | None = None
-        self._children: list[subprocess.Popen[bytes]] = []  # kept, since Python complains about those it forgets
 
     def __enter__(self) -> Endpoints:
         return self.start()
@@ -97,9 +97,9 @@ class Engines:
             return
         Process(*running.valkey).end(STOPPING_S)
         Process(*running.postgres).end(STOPPING_S, signal.SIGINT)
-        for child in self._children:
+        for child in [item for item in CHILDREN if item.pid in (running.postgres[0], running.valkey[0])]:
             child.wait()
-        self._children.clear()
+            CHILDREN.remove(child)
         shutil.rmtree(running.sockets, ignore_errors=True)
         self._note.unlink(missing_ok=True)
         self._running = None
@@ -119,8 +119,9 @@ class Engines:
         noted = self._read_note()
         if noted is None:
             return None
+        _reap()
         processes = [Process(*noted.postgres), Process(*noted.valkey)]
-        if all(process.is_alive() for process in processes) and Path(noted.sockets).is_dir():
+        if all(process.is_alive() for process in processes) and self._is_ready(Path(noted.sockets)):
             return noted
         for process, number in zip(processes, (signal.SIGINT, signal.SIGTERM), strict=True):
             process.end(STOPPING_S, number)
@@ -177,6 +178,7 @@ class Engines:
             if not any(word in said for word in BUSY):
                 raise EngineError(f"PostgreSQL does not start; {log} says: {said[-600:]}")
             time.sleep(BETWEEN_ATTEMPTS_S)
+            _reap()
         raise EngineError(f"another PostgreSQL uses {self.places.database}; {log} names it")
 
     def _initialise(self, password: str) -> None:
@@ -207,18 +209,21 @@ class Engines:
                 start_new_session=True,  # Ctrl-C ends the portal first; the database comes last
                 **self.places.spawn_options(),
             )
-        self._children.append(child)
+        CHILDREN.append(child)
         return child
 
     def _answers(self, child: subprocess.Popen[bytes], sockets: Path) -> bool:
         """Whether it accepts connections before it gives up."""
         until = time.monotonic() + STARTING_S
-        command = [str(self.places.binaries / "pg_isready"), "-q", "-h", str(sockets)]
         while time.monotonic() < until and child.poll() is None:
-            if subprocess.run(command, check=False).returncode == 0:
+            if self._is_ready(sockets):
                 return True
             time.sleep(POLL_S)
         return False
+
+    def _is_ready(self, sockets: Path) -> bool:
+        command = [str(self.places.binaries / "pg_isready"), "-q", "-h", str(sockets)]
+        return subprocess.run(command, check=False).returncode == 0
 
     def _start_valkey(self, sockets: Path, passwords: dict[str, str]) -> Process:
         directory = self.places.owned(self.places.queue)
@@ -305,6 +310,12 @@ def _valkey_binary(places: Places) -> Path:
         shutil.copy2(found_binaries[0], copy)
         copy.chmod(0o755)
     return copy
+
+
+def _reap() -> None:
+    """A zombie of ours would count as a living owner of PostgreSQL's lock file."""
+    for child in CHILDREN:
+        child.poll()
 
 
 def _write_private(path: Path, text: str) -> None:
