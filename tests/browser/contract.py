@@ -23,7 +23,7 @@ def check_page(page: Page, url: str) -> None:
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # the two literals it takes
+        page.emulate_media(color_scheme=scheme)
         for width, height in SIZES if scheme == "light" else SIZES[:1]:
             page.set_viewport_size({"width": width, "height": height})
             page.goto(url)
