@@ -12,9 +12,23 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from auditportal.embedded.engines import Engines
 
 ORIGIN = "test.invalid/log"
+
+
+CRASHED = ("terminated by signal", "PANIC", "reinitializing")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """A database that crashed under the tests is told of, since its tests only see a lost connection."""
+    log = Path(os.environ["AUDITPORTAL_TEST_DIRECTORY"]) / "engines" / "postgres.log"
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    for number, line in enumerate(lines):
+        if any(word in line for word in CRASHED):
+            terminalreporter.write_line("\n".join(lines[max(0, number - 5) : number + 3]))
 
 
 def _begin() -> None:
