@@ -65,6 +65,7 @@ INSTALLED_APPS = [
     "allauth.mfa",
     "auditportal.ledger",
     "auditportal.accounts",
+    "auditportal.jobs",
     "auditportal.catalog",
     "auditportal.ingest",
     "auditportal.reconciliation",
@@ -125,6 +126,11 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "verify the log": {"task": "ledger.verify", "schedule": crontab(hour="2", minute="10")},
+    "take up waiting jobs": {"task": "jobs.ring", "schedule": timedelta(minutes=1)},
+    "take up waiting deliveries": {"task": "ingest.process_deliveries", "schedule": timedelta(minutes=1)},
+    "pull from sources": {"task": "ingest.pull_sources", "schedule": timedelta(minutes=2)},
+    "check new versions": {"task": "reconciliation.check_new", "schedule": timedelta(minutes=1)},
+    "reconcile": {"task": "reconciliation.nightly", "schedule": crontab(hour="1", minute="30")},
 }
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "auditportal"

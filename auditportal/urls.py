@@ -6,11 +6,13 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse  # noqa: TID251 -- the wiring of web and api
 from django.urls import include, path
 
-from auditportal.api import problems
+from auditportal.api import hooks, problems
 from auditportal.web import errors
 
 urlpatterns = [
     path("api/v1/", include("auditportal.api.urls")),
+    path("hooks/oci/", hooks.oci, name="hooks-oci"),
+    path("hooks/mlflow/", hooks.mlflow_hook, name="hooks-mlflow"),
     path("", include("auditportal.web.urls")),
 ]
 PROGRAMS = ("/api/", "/hooks/")

@@ -100,6 +100,11 @@ def actor_for_alias(*, source_id: str, name: str, type: str, now: datetime) -> A
         return ActorAlias.objects.select_related("actor").get(source=source_id, type=type, name=name).actor
 
 
+def is_source_name(text: str) -> bool:
+    """Whether events may be recorded under this source; the portal's own name is reserved."""
+    return text != PORTAL and _SOURCE.fullmatch(text) is not None
+
+
 @ledger.retried
 @transaction.atomic
 def issue_token(
@@ -116,7 +121,7 @@ def issue_token(
     Raises:
         AccountError: a source name or scope that cannot be.
     """
-    if source_id == PORTAL or not _SOURCE.fullmatch(source_id):
+    if not is_source_name(source_id):
         raise AccountError("a source is 1 to 100 of a-z, 0-9, `.`, `_`, `:`, `/`, `-`, and not `auditportal`")
     if not scopes or set(scopes) - set(SCOPES):
         raise AccountError(f"scopes are {', '.join(SCOPES)}")

@@ -41,7 +41,8 @@ class Action:
         return "." in self.name and self.name not in OPEN_DOTTED
 
 
-OPEN_DOTTED = frozenset({"inference.batch"})  # the one dotted action that producers send
+# Dotted actions of other systems: producers send the first, our adapters make the others from what MLflow tells.
+OPEN_DOTTED = frozenset({"inference.batch", "model.created", "alias.set", "alias.removed", "tag.set", "tag.removed"})
 _registry: dict[str, Action] = {}
 
 
@@ -75,6 +76,12 @@ _register("drift", "reported drift in", "report drift in", tone=Tone.WARN)
 _register("deprecate", "deprecated", "deprecate")
 _register("retire", "retired", "retire")
 _register("archive", "archived", "archive")
+_register("delete", "deleted", "delete", tone=Tone.WARN)
+_register("model.created", "created the model", "create the model")
+_register("alias.set", "set an alias on", "set an alias on")
+_register("alias.removed", "removed an alias from", "remove an alias from")
+_register("tag.set", "set a tag on", "set a tag on")
+_register("tag.removed", "removed a tag from", "remove a tag from")
 _register("grant_access", "granted access to", "grant access to", tone=Tone.INFO)
 _register("revoke_access", "revoked access of", "revoke access of", tone=Tone.INFO)
 _register("access.view", "viewed", "view")

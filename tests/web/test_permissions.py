@@ -50,6 +50,8 @@ ELSEWHERE = {
     "mfa_generate_recovery_codes": "needs an active factor; test_account.py",
     "mfa_download_recovery_codes": "needs an active factor; test_account.py",
     "api-events": "tokens, not people; tests/api/test_events.py",
+    "hooks-oci": "tokens, not people; tests/api/test_hooks.py",
+    "hooks-mlflow": "signatures, not people; tests/api/test_hooks.py",
 }
 
 
