@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from django.contrib.auth.password_validation import validate_password
 from django.db import IntegrityError, transaction
@@ -98,6 +100,58 @@ def actor_for_alias(*, source_id: str, name: str, type: str, now: datetime) -> A
             return actor
     except IntegrityError:  # somebody else saw the name first
         return ActorAlias.objects.select_related("actor").get(source=source_id, type=type, name=name).actor
+
+
+class Alias(NamedTuple):
+    """The name under which a source knows an actor."""
+
+    source_id: str
+    type: str
+    name: str
+
+
+def actors_for_aliases(aliases: Collection[Alias], *, now: datetime) -> dict[Alias, str]:
+    """The pseudonym behind each alias, as `actor_for_alias` gives it, with one look-up for each source and type.
+
+    Safe under concurrency.
+    """
+    found = _known_aliases(aliases)
+    fresh = sorted(set(aliases) - found.keys())  # in one order everywhere, so that two batches cannot deadlock
+    return found | _created_aliases(fresh, now) if fresh else found
+
+
+def _known_aliases(aliases: Collection[Alias]) -> dict[Alias, str]:
+    names: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for alias in aliases:
+        names[alias.source_id, alias.type].append(alias.name)
+    return {
+        Alias(source_id, kind, name): actor_id
+        for (source_id, kind), wanted in names.items()
+        for name, actor_id in ActorAlias.objects.filter(source=source_id, type=kind, name__in=wanted).values_list(
+            "name", "actor_id"
+        )
+    }
+
+
+@ledger.retried
+@transaction.atomic
+def _created_aliases(fresh: Sequence[Alias], now: datetime) -> dict[Alias, str]:
+    made = {
+        alias: Actor(id=_pseudonym(alias.type), type=alias.type, name=alias.name, first_seen=now) for alias in fresh
+    }
+    Actor.objects.bulk_create(made.values())
+    ActorAlias.objects.bulk_create(
+        [
+            ActorAlias(source=alias.source_id, type=alias.type, name=alias.name, actor=actor)
+            for alias, actor in made.items()
+        ],
+        ignore_conflicts=True,
+    )
+    found = _known_aliases(fresh)
+    late = [actor.id for alias, actor in made.items() if found[alias] != actor.id]  # somebody else saw the name first
+    if late:
+        Actor.objects.filter(id__in=late).delete()
+    return found
 
 
 def is_source_name(text: str) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime
 from django.db import transaction
 
 from auditportal.accounts import services as accounts
+from auditportal.accounts.services import Alias
 from auditportal.ingest.errors import RecordedConflictError
 from auditportal.ingest.native import NamedActor, Submission
 from auditportal.ledger import services as ledger
@@ -26,20 +27,22 @@ def prepare(submissions: Sequence[Submission], *, now: datetime) -> list[Prepare
     Raises:
         InvalidEventError: an event breaks a rule of the format; nothing is stored.
     """
-    named = {(item.draft.source_id, item.actor) for item in submissions if item.actor is not None}
-    pseudonyms = {(source, actor): _pseudonym(source, actor, now) for source, actor in named}
+    aliases = {_alias(item.draft, item.actor) for item in submissions if item.actor is not None}
+    actors = {
+        alias: Actor(type=alias.type, id=pseudonym, assurance=Assurance.CLAIMED)
+        for alias, pseudonym in accounts.actors_for_aliases(aliases, now=now).items()
+    }
     drafts = [
         item.draft
         if item.actor is None
-        else dataclasses.replace(item.draft, actor=pseudonyms[item.draft.source_id, item.actor])
+        else dataclasses.replace(item.draft, actor=actors[_alias(item.draft, item.actor)])
         for item in submissions
     ]
     return prepare_all(drafts)
 
 
-def _pseudonym(source_id: str, actor: NamedActor, now: datetime) -> Actor:
-    known = accounts.actor_for_alias(source_id=source_id, name=actor.name, type=actor.type, now=now)
-    return Actor(type=actor.type, id=known.id, assurance=Assurance.CLAIMED)
+def _alias(draft: Draft, actor: NamedActor) -> Alias:
+    return Alias(draft.source_id, actor.type, actor.name)
 
 
 def record(items: Sequence[Prepared], *, source_id: str, submitter: Actor, now: datetime) -> list[Recorded]:

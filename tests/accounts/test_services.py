@@ -79,6 +79,48 @@ def test_alias_seen_by_many_threads_at_once_is_one_actor(committed):
     assert Actor.objects.filter(name="alice").count() == 1
 
 
+@pytest.mark.parametrize("count", [1, 40])
+def test_aliases_of_a_batch_are_looked_up_together(db, count, django_assert_num_queries):
+    names = [f"person-{number}" for number in range(count)]
+    known = [services.actor_for_alias(source_id="mlflow", name=name, type="user", now=NOON).id for name in names]
+    aliases = [services.Alias("mlflow", "user", name) for name in names]
+    with django_assert_num_queries(1):
+        assert services.actors_for_aliases(aliases, now=NOON) == dict(zip(aliases, known, strict=True))
+
+
+def test_aliases_of_a_batch_are_made_where_they_are_new(db):
+    known = services.actor_for_alias(source_id="mlflow", name="alice", type="user", now=NOON)
+    aliases = [
+        services.Alias(*key)
+        for key in [("mlflow", "user", "alice"), ("mlflow", "service", "alice"), ("ci", "user", "bob")]
+    ]
+    found = services.actors_for_aliases(aliases, now=NOON)
+    assert found[aliases[0]] == known.id
+    assert [found[alias][:4] for alias in aliases] == ["usr_", "svc_", "usr_"]
+    assert services.actors_for_aliases(aliases, now=NOON) == found
+    assert Actor.objects.get(id=found[aliases[2]]).name == "bob"
+    assert services.actors_for_aliases([], now=NOON) == {}
+
+
+def test_aliases_of_batches_at_once_are_one_actor_each(committed):
+    names = [f"person-{number}" for number in range(30)]
+    found = []
+
+    def look(number):
+        own = names[number:] + names[:number]
+        found.append(services.actors_for_aliases([services.Alias("mlflow", "user", name) for name in own], now=NOON))
+        connection.close()
+
+    threads = [threading.Thread(target=look, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(found) == 8
+    assert all(answer == found[0] for answer in found)
+    assert Actor.objects.filter(name__startswith="person-").count() == len(set(found[0].values())) == 30
+
+
 def test_names_of_a_search_lead_to_pseudonyms(db):
     user = make()
     alias = services.actor_for_alias(source_id="mlflow", name="Ada", type="user", now=NOON)
