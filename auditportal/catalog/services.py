@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,7 @@ from auditproof.signatures import sha256_hex
 
 MOVING_TAGS = ("latest",)  # a tag that is expected to move names no version
 MOST_NAMESAKES = 1000
+DEEPEST = 100  # levels of a foreign document kept as JSON; pages and the database walk it recursively
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,13 @@ def observe_kit(observed: ObservedKit, *, tag: str, now: datetime) -> tuple[Vers
     """The version of this manifest, and whether it is new. What was unreadable before is filled in.
 
     The model is the repository; the version is its tag, or the digest where the tag is one that moves.
+
+    Raises:
+        ValueError: without a digest; two unreadable manifests would become one version.
     """
+    if not observed.digest:
+        raise ValueError("a kit without a digest has no identity")
+    model = Model.objects.select_for_update().get(pk=model_named(observed.repository, now).pk)
     known = Version.objects.filter(
         kind=Version.Kind.MODELKIT,
         source=observed.source,
@@ -47,10 +55,11 @@ def observe_kit(observed: ObservedKit, *, tag: str, now: datetime) -> tuple[Vers
         manifest_digest=observed.digest,
     ).first()
     if known is not None:
-        if known.manifest is None and observed.manifest is not None:
+        if _tells_more(observed, known):
+            if known.attempted_at is None:  # no reading of all bytes has judged it since
+                known.check_state, known.check_note = observed.state, observed.note[:500]
             _fill(known, observed)
         return known, False
-    model = model_named(observed.repository, now)
     name = tag if tag and tag not in MOVING_TAGS else "sha256-" + observed.digest.removeprefix("sha256:")[:12]
     version = _create(
         model,
@@ -68,24 +77,32 @@ def observe_kit(observed: ObservedKit, *, tag: str, now: datetime) -> tuple[Vers
     return version, True
 
 
+def _tells_more(observed: ObservedKit, known: Version) -> bool:
+    if observed.manifest is None:
+        return False
+    if known.manifest is None or (known.config is None and observed.config is not None):
+        return True
+    return known.card_state == Version.Check.UNREACHABLE and observed.card_state in ("checked", "missing")
+
+
 def _fill(version: Version, observed: ObservedKit) -> None:
     version.manifest, version.config = observed.manifest, observed.config
-    version.card, version.card_state = observed.card or "", observed.card_state
+    version.card, version.card_state = storable(observed.card or ""), observed.card_state
     kit = observed.kit
     if kit is not None:
-        version.format, version.kitfile = kit.format, kit.kitfile
-        version.metrics, version.run_id = kit.metrics, kit.run_id
+        version.format, version.kitfile = kit.format, storable(kit.kitfile)
+        version.metrics, version.run_id = storable(kit.metrics), kit.run_id
         version.config_digest = kit.config_digest
         version.layers.all().delete()
         Layer.objects.bulk_create(
             Layer(
                 version=version,
                 position=position,
-                kind=layer.kind[:200],
+                kind=storable(layer.kind)[:200],
                 section=layer.section,
-                name=layer.name,
-                path=layer.path,
-                media_type=layer.media_type[:255],
+                name=storable(layer.name),
+                path=storable(layer.path),
+                media_type=storable(layer.media_type)[:255],
                 digest=layer.digest,
                 diff_id=layer.diff_id,
                 size=layer.size,
@@ -98,13 +115,14 @@ def _fill(version: Version, observed: ObservedKit) -> None:
 
 def observe_mlflow_version(value: Mapping[str, Any], *, source: str, now: datetime) -> tuple[Version, bool]:
     """The version as MLflow tells it: reported only, since MLflow keeps no digest of anything."""
-    model = model_named(str(value["name"]), now)
+    model = Model.objects.select_for_update().get(pk=model_named(str(value["name"]), now).pk)
     native, created = str(value["version"]), value.get("creation_timestamp")
     known = Version.objects.filter(
         kind=Version.Kind.MLFLOW, source=source, model=model, native_version=native, native_created=created
     ).first()
     facts = {name: value[name] for name in ("current_stage", "status", "source", "description") if value.get(name)}
     facts["tags"] = pairs(value.get("tags"))
+    facts = storable(facts)
     if known is not None:
         known.facts = facts
         known.run_id = known.run_id or str(value.get("run_id") or "")[:64]
@@ -176,24 +194,30 @@ def observe_snapshot(
     now: datetime,
 ) -> Difference | None:
     """Keeps what the source says of the object now; the difference from what it said before, if there is one."""
-    digest = sha256_hex(encode(plain(value)))
+    kept = storable(value)
+    digest = sha256_hex(encode(plain(kept)))
     snapshot = Snapshot.objects.select_for_update().filter(source=source, type=type, native_id=native_id).first()
     if snapshot is None:
-        Snapshot.objects.create(source=source, type=type, native_id=native_id, value=value, sha256=digest, seen_at=now)
+        Snapshot.objects.create(source=source, type=type, native_id=native_id, value=kept, sha256=digest, seen_at=now)
         return None
     before, seen, old = snapshot.value, snapshot.seen_at, snapshot.sha256
     snapshot.seen_at, snapshot.is_gone = now, False
     if old == digest:
         snapshot.save(update_fields=["seen_at", "is_gone"])
         return None
-    snapshot.value, snapshot.sha256 = dict(value), digest
+    snapshot.value, snapshot.sha256 = kept, digest
     snapshot.save()
     changed = {
-        name: (before.get(name), value.get(name))
-        for name in sorted(before.keys() | value.keys())
-        if before.get(name) != value.get(name)
+        name: (before.get(name), kept.get(name))
+        for name in sorted(before.keys() | kept.keys())
+        if (name in before, _exact(before.get(name))) != (name in kept, _exact(kept.get(name)))
     }
     return Difference(old, digest, changed, seen)
+
+
+def _exact(value: Any) -> bytes:  # noqa: ANN401 -- any JSON
+    """By its canonical bytes, since to Python true equals 1."""
+    return encode(plain(value))
 
 
 def has_snapshot(*, source: str, type: str, native_id: str) -> bool:  # noqa: A002 -- as in events
@@ -212,6 +236,19 @@ def mark_gone(*, source: str, type: str, present: set[str]) -> list[Snapshot]:  
     return gone
 
 
+def storable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 -- any JSON
+    """As the database can keep it: no NUL, lone surrogate, NaN, infinity or abyss. The raw bytes stay as they are."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, dict | list) and depth >= DEEPEST:
+        return "nested too deep to be kept apart from its raw bytes"
+    if isinstance(value, Mapping):
+        return {storable(str(key)): storable(item, depth + 1) for key, item in value.items()}
+    return [storable(item, depth + 1) for item in value] if isinstance(value, list) else value
+
+
 def plain(value: Any) -> Any:  # noqa: ANN401 -- any JSON
     """Numbers beyond the canonical profile as text: only equality matters here."""
     if isinstance(value, dict):
@@ -222,9 +259,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 -- any JSON
         return str(value)
     if isinstance(value, float):
         return repr(value)
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    return value
+    return storable(value) if isinstance(value, str) else value
 
 
 def pairs(value: object) -> dict[str, str]:
