@@ -18,6 +18,7 @@ MODE = ENV.get("AUDITPORTAL_MODE", "embedded")
 PRODUCTION = MODE == "production"
 DEMO = env.flag(ENV, "AUDITPORTAL_DEMO")
 DEMO_PASSWORD = ENV.get("AUDITPORTAL_DEMO_PASSWORD", "")
+DEMO_URL = f"http://127.0.0.1:{ENV.get('AUDITPORTAL_DEMO_PORT', '8090')}"  # the demo's registry and MLflow
 DEBUG = env.flag(ENV, "AUDITPORTAL_DEBUG")
 INSECURE_KEY = "insecure-key-for-checks-and-migrations-only"
 SECRET_KEY = ENV.get("AUDITPORTAL_SECRET_KEY") or INSECURE_KEY

@@ -31,7 +31,9 @@ def read(path: Path) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-def write(path: Path, *, data: Path, port: int, demo: bool, endpoints: Endpoints | None) -> dict[str, str]:
+def write(
+    path: Path, *, data: Path, port: int, demo: bool, endpoints: Endpoints | None, demo_port: int = 0
+) -> dict[str, str]:
     """The instance's variables, stored (mode 0600); what stood in the file stays, but for the addresses.
 
     `endpoints` is None where the person's own database and queue are used.
@@ -42,6 +44,8 @@ def write(path: Path, *, data: Path, port: int, demo: bool, endpoints: Endpoints
     values.setdefault("AUDITPORTAL_ORIGIN", f"demo.invalid/{secrets.token_hex(4)}")
     values.setdefault("AUDITPORTAL_DEMO", "1" if demo else "0")
     values.setdefault("AUDITPORTAL_DEMO_PASSWORD", secrets.token_urlsafe(9))
+    if demo_port:
+        values["AUDITPORTAL_DEMO_PORT"] = str(demo_port)
     values["AUDITPORTAL_DATA"] = str(data / "portal")
     values["AUDITPORTAL_URL"] = f"http://localhost:{port}"
     if endpoints is not None:

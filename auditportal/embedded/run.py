@@ -28,6 +28,7 @@ from auditportal.embedded.places import EngineError
 from auditportal.embedded.processes import Process
 
 PORT = 8000
+DEMO_PORT = 8090
 PORTS_TRIED = 100
 READY_S = 120.0
 STOPPING_S = 30.0
@@ -109,7 +110,8 @@ def _run(data: Path, *, port: int, demo: bool) -> int:
         endpoints = _start_engines(engines, data)
         chosen = _free_port(port)
         file = environment.path_for(data)
-        values = environment.write(file, data=data, port=chosen, demo=demo, endpoints=endpoints)
+        demo_port = _demo_port(environment.read(file), chosen) if demo else 0
+        values = environment.write(file, data=data, port=chosen, demo=demo, endpoints=endpoints, demo_port=demo_port)
         variables = os.environ | {"AUDITPORTAL_ENV_FILE": str(file), "PYTHONUNBUFFERED": "1"}
         _prepare(data, variables)
         _serve(data, values, variables, chosen)
@@ -146,6 +148,17 @@ def _free_port(wanted: int) -> int:
                 _say(f"port {wanted} is busy, using {port}")
             return port
     raise EngineError(f"no free port from {wanted} on; choose one with --port")
+
+
+def _demo_port(values: Mapping[str, str], web_port: int) -> int:
+    """Where the demo's registry listens: as before, so that its address stays, unless somebody took it."""
+    before = int(values.get("AUDITPORTAL_DEMO_PORT") or 0)
+    if before and before != web_port and _is_free(before):
+        return before
+    for port in range(DEMO_PORT, DEMO_PORT + PORTS_TRIED):
+        if port != web_port and _is_free(port):
+            return port
+    raise EngineError(f"no free port from {DEMO_PORT} on for the demo's registry")
 
 
 def _is_free(port: int) -> bool:
@@ -192,13 +205,14 @@ def _manage(variables: Mapping[str, str], *arguments: str) -> None:
 
 def _serve(data: Path, values: Mapping[str, str], variables: Mapping[str, str], port: int) -> None:
     """The four processes run under supervisor until a signal comes or supervisor ends."""
-    config = _write_supervisor_config(data, port)
+    config = _write_supervisor_config(data, port, values)
     command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-s", "-c", str(config)]
     child = subprocess.Popen(command, env=dict(variables), cwd=ROOT, start_new_session=True)
     process = Process.of(child.pid)
     (data / "supervisor.note").write_text(json.dumps([child.pid, process.started if process else ""]))  # noqa: TID251 -- a note to ourselves
     try:
         _await_ready(port, child)
+        _tell_story(values, variables)
         _announce(values)
         child.wait()
         raise EngineError(f"the portal's processes ended; see {data / 'log'}")
@@ -227,6 +241,15 @@ def _await_ready(port: int, child: subprocess.Popen[bytes]) -> None:
     raise EngineError("the portal does not answer; see the log directory of its data")
 
 
+def _tell_story(values: Mapping[str, str], variables: Mapping[str, str]) -> None:
+    """In a demo the portal is filled through its public doors; what was told before is not told again."""
+    if values.get("AUDITPORTAL_DEMO") != "1":
+        return
+    command = [sys.executable, "-m", "demo.story", "--url", values["AUDITPORTAL_URL"]]
+    command += ["--directory", values["AUDITPORTAL_DATA"]]
+    subprocess.run(command, env=dict(variables), cwd=ROOT, check=False)
+
+
 def _announce(values: Mapping[str, str]) -> None:
     _say(f"\nAuditPortal runs at {values['AUDITPORTAL_URL']}")
     if values.get("AUDITPORTAL_DEMO") == "1":
@@ -234,7 +257,7 @@ def _announce(values: Mapping[str, str]) -> None:
     _say("Ctrl-C stops everything")
 
 
-def _write_supervisor_config(data: Path, port: int) -> Path:
+def _write_supervisor_config(data: Path, port: int, values: Mapping[str, str]) -> Path:
     logs = data / "log"
     logs.mkdir(exist_ok=True)
     python = sys.executable
@@ -266,6 +289,8 @@ def _write_supervisor_config(data: Path, port: int) -> Path:
         ],
         "beat": [python, "-m", "celery", "-A", "auditportal", "beat", "--loglevel", "WARNING", "--pidfile="],
     }
+    if values.get("AUDITPORTAL_DEMO") == "1":
+        programs["demo"] = [python, "-m", "demo.server", "--port", values["AUDITPORTAL_DEMO_PORT"]]
     files = f"logfile={_plain(logs / 'supervisor.log')}\npidfile={_plain(data / 'supervisor.pid')}\n"
     sections = [f"[supervisord]\n{files}childlogdir={_plain(logs)}\nnodaemon=true\n"]
     for name, command in programs.items():

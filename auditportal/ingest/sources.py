@@ -76,6 +76,16 @@ def set_active(*, source: Source, is_active: bool, reason: str, actor: Actor, no
     _record("source.changed", locked, actor, now, reason=reason)
 
 
+@ledger.retried
+@transaction.atomic
+def move(*, source: Source, url: str, reason: str, actor: Actor, now: datetime) -> None:
+    """The source is asked at this address from now on."""
+    locked = Source.objects.select_for_update().get(pk=source.pk)
+    locked.url = url.rstrip("/")
+    locked.save(update_fields=["url"])
+    _record("source.changed", locked, actor, now, reason=reason)
+
+
 def _record(action: str, source: Source, actor: Actor, now: datetime, *, reason: str = "") -> None:
     metadata = {
         "kind": source.kind,
