@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -44,17 +45,24 @@ class Portal:
         return f"http://localhost:{self.port}"
 
     def environment(self) -> dict[str, str]:
+        # A queue of its own: another portal's worker must not take this one's messages.
+        queue = re.sub(r"db=\d+", f"db={1 + self.port % 15}", os.environ["REDIS_URL"])
         return os.environ | {
+            "REDIS_URL": queue,
             "DATABASE_URL": database_url("default"),
             "DATABASE_OWNER_URL": database_url("owner"),
             "AUDITPORTAL_URL": self.url,
             "AUDITPORTAL_SIGNER": str(settings.SIGNER_DIRECTORY),
+            "AUDITPORTAL_DATA": str(self.directory / "data"),
             "PYTHONPATH": str(ROOT),
         }
 
     def command(self, name: str) -> list[str]:
         if name == "sealer":
             return [sys.executable, "manage.py", "run_sealer"]
+        if name == "worker":
+            celery = [sys.executable, "-m", "celery", "-A", "auditportal", "worker"]
+            return [*celery, "--loglevel", "WARNING", "--concurrency", "2"]
         granian = str(Path(sys.executable).parent / "granian")
         options = ["--interface", "wsgi", "--host", "127.0.0.1", "--port", str(self.port), "--no-ws"]
         options += ["--workers", "2", "--blocking-threads", "8", "--respawn-failed-workers"]
@@ -66,9 +74,10 @@ class Portal:
                 self.command(name), cwd=ROOT, env=self.environment(), stdout=log, stderr=log, start_new_session=True
             )
 
-    def start(self) -> Portal:
-        self.spawn("web")
-        self.spawn("sealer")
+    def start(self, *more: str) -> Portal:
+        """Web and sealer, and what else is named, run; the web server answers."""
+        for name in ("web", "sealer", *more):
+            self.spawn(name)
         self.wait()
         return self
 
