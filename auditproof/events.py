@@ -50,6 +50,13 @@ _REQUIRED = frozenset(
     }
 )
 _OPTIONAL = frozenset({"not_before", "environment", "reason", "metadata", "integrity"})
+_ACTOR = frozenset({"type", "id", "assurance"})
+_VOUCHED_BY = frozenset({"vouched_by"})
+_SUBJECT = frozenset({"type", "id"})
+_RELATION = frozenset({"relation"})
+_SOURCE = frozenset({"id"})
+_OF_SOURCE = frozenset({"native_id", "seq", "raw", "sent"})
+_NONE: frozenset[str] = frozenset()
 
 
 def parse_body(raw: bytes) -> Body:
@@ -93,7 +100,7 @@ def check_body(value: object) -> Body:
     _one_of(body["timestamp_kind"], "/timestamp_kind", ("claimed", "observed"))
     if "not_before" in body:
         check_time(body["not_before"], "/not_before")
-    _check_subject(body["subject"], "/subject", frozenset())
+    _check_subject(body["subject"], "/subject", _NONE)
     _check_related(body["related"])
     _check_models(body)
     _check_free_members(body)
@@ -120,16 +127,19 @@ def _object(value: object, place: str, required: frozenset[str], optional: froze
         raise malformed(place, "an object", value)
     if value.keys() == required:
         return value
-    for name in sorted(required - value.keys()):
-        raise malformed(canonical.pointer(place, name), "this member", "nothing")
-    for name in sorted(value.keys() - required - optional, key=str):
-        raise malformed(canonical.pointer(place, str(name)), "only the members of the format", show(name))
+    further = value.keys() - required
+    if len(value) - len(further) != len(required):
+        for name in sorted(required - value.keys()):
+            raise malformed(canonical.pointer(place, name), "this member", "nothing")
+    if not further <= optional:
+        for name in sorted(further - optional, key=str):
+            raise malformed(canonical.pointer(place, str(name)), "only the members of the format", show(name))
     return value
 
 
-def _match(value: object, place: str, pattern: re.Pattern[str], rule: str) -> str:
+def _match(value: object, place: str, pattern: re.Pattern[str], rule: str, member: str = "") -> str:
     if not isinstance(value, str) or pattern.fullmatch(value) is None:
-        raise malformed(place, rule, value)
+        raise malformed(place + member, rule, value)
     return value
 
 
@@ -138,14 +148,19 @@ def _one_of(value: object, place: str, allowed: tuple[str, ...]) -> None:
         raise malformed(place, "one of " + ", ".join(allowed), value)
 
 
-def _identifier(value: object, place: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARS or _CONTROL.search(value):
-        raise malformed(place, f"1 to {MAX_ID_CHARS} characters, none of them a control character", value)
+def _identifier(value: object, place: str, member: str = "") -> str:
+    # What is printable holds no control character; the search is for the rest, such as a no-break space.
+    if (
+        not isinstance(value, str)
+        or not 0 < len(value) <= MAX_ID_CHARS
+        or (not value.isprintable() and _CONTROL.search(value))
+    ):
+        raise malformed(place + member, f"1 to {MAX_ID_CHARS} characters, none of them a control character", value)
     return value
 
 
 def _check_actor(value: object) -> None:
-    actor = _object(value, "/actor", frozenset({"type", "id", "assurance"}), frozenset({"vouched_by"}))
+    actor = _object(value, "/actor", _ACTOR, _VOUCHED_BY)
     _one_of(actor["type"], "/actor/type", ("user", "service", "system", "unknown"))
     _one_of(actor["assurance"], "/actor/assurance", ("verified", "vouched", "claimed", "unknown"))
     _identifier(actor["id"], "/actor/id")
@@ -158,9 +173,9 @@ def _check_actor(value: object) -> None:
 
 
 def _check_subject(value: object, place: str, optional: frozenset[str]) -> Body:
-    subject = _object(value, place, frozenset({"type", "id"}), optional)
-    _match(subject["type"], f"{place}/type", _TYPE, "lower-case letters, digits and `_`")
-    _identifier(subject["id"], f"{place}/id")
+    subject = _object(value, place, _SUBJECT, optional)
+    _match(subject["type"], place, _TYPE, "lower-case letters, digits and `_`", "/type")
+    _identifier(subject["id"], place, "/id")
     if subject["type"] == "model_version" and not _is_version(subject["id"]):
         raise malformed(f"{place}/id", "name:version", subject["id"])
     return subject
@@ -177,9 +192,9 @@ def _check_related(value: object) -> None:
     keys = []
     for index, item in enumerate(value):
         place = f"/related/{index}"
-        related = _check_subject(item, place, frozenset({"relation"}))
+        related = _check_subject(item, place, _RELATION)
         if "relation" in related:
-            _identifier(related["relation"], f"{place}/relation")
+            _identifier(related["relation"], place, "/relation")
         keys.append((related["type"], related["id"], related.get("relation", "")))
     _ascending(keys, "/related", "sorted by type, id and relation, without a repetition")
 
@@ -224,7 +239,7 @@ def _check_free_members(body: Body) -> None:
 
 
 def _check_source(body: Body) -> None:
-    source = _object(body["source"], "/source", frozenset({"id"}), frozenset({"native_id", "seq", "raw", "sent"}))
+    source = _object(body["source"], "/source", _SOURCE, _OF_SOURCE)
     _identifier(source["id"], "/source/id")
     if "native_id" in source:
         _identifier(source["native_id"], "/source/native_id")

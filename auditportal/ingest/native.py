@@ -10,13 +10,13 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from auditportal.ledger import actions, canonical
 from auditportal.ledger.drafts import Actor, Draft, Related, Sent, Subject, instant
 from auditportal.ledger.errors import Fault
-from auditproof import canonical as strict, events
+from auditproof import events
 from auditproof.errors import ProofError
 
 MOST_EVENTS = 5_000  # of a batch
@@ -36,6 +36,9 @@ RESERVED_MEMBERS = {
 }
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,18}))?([Zz]|[+-]\d\d:\d\d)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_ACTION = re.compile(r"[a-z][a-z0-9_.-]*")
+_TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 class FaultyInputError(Exception):
@@ -88,7 +91,7 @@ def read(raw: bytes, *, source_id: str, nobody: Actor) -> tuple[list[Submission]
     if len(raw) > MOST_BYTES:
         raise TooLargeError(f"at most {MOST_BYTES} bytes; split the batch")
     try:
-        value = strict.admit(raw, max_bytes=MOST_BYTES, max_depth=DEEPEST)
+        value = canonical.admit(raw, max_bytes=MOST_BYTES, max_depth=DEEPEST)
     except ProofError as error:
         is_batch = raw.lstrip()[:1] == b"["
         raise FaultyInputError([_fault_of(error, is_batch=is_batch)], is_batch=is_batch) from error
@@ -162,7 +165,7 @@ def _read_event(item: Any, reader: _Reader, *, source_id: str, nobody: Actor) ->
 
 
 def _check_members(item: Mapping[str, Any], reader: _Reader) -> None:
-    for name in sorted(item.keys() - MEMBERS):
+    for name in () if MEMBERS.issuperset(item) else sorted(item.keys() - MEMBERS):
         reader.fault(f"/{name}", RESERVED_MEMBERS.get(name, "no such member; what is your own belongs into metadata"))
     for name in REQUIRED:
         if name not in item:
@@ -181,7 +184,7 @@ def _check_members(item: Mapping[str, Any], reader: _Reader) -> None:
 def _action(value: Any, reader: _Reader) -> str:  # noqa: ANN401 -- any JSON
     if value is None:
         return ""  # its absence is already said
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z][a-z0-9_.-]*", value):
+    if not isinstance(value, str) or not _ACTION.fullmatch(value):
         reader.fault("/action", "a verb of lower-case letters, digits, `_`, `.` and `-`")
         return ""
     if value.startswith("ledger.") or (not actions.is_custom(value) and actions.describe(value).is_reserved):
@@ -216,7 +219,7 @@ def _subject(value: Any, reader: _Reader, place: str) -> Subject | None:  # noqa
         reader.fault(place, 'type:id, or {"type": …, "id": …}')
         return None
     kind, name = value["type"], value["id"]
-    if not isinstance(kind, str) or not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", kind):
+    if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
         reader.fault(f"{place}/type", "lower-case letters, digits and `_`")
         return None
     if not _is_id(name):
@@ -234,9 +237,9 @@ def _related(value: Any, reader: _Reader) -> Iterator[Related]:  # noqa: ANN401 
         place = f"/related/{index}"
         relation: Any = ""
         plain = item
-        if isinstance(item, dict):
-            plain = {key: part for key, part in item.items() if key != "relation"}
-            relation = item.get("relation", "")
+        if isinstance(item, dict) and "relation" in item:
+            plain = dict(item)
+            relation = plain.pop("relation")
         if not isinstance(relation, str):
             reader.fault(f"{place}/relation", "a text")
             continue
@@ -252,13 +255,15 @@ def _time(value: Any, reader: _Reader, place: str) -> tuple[str, str]:  # noqa: 
         reader.fault(place, "RFC 3339 with an offset, for example 2026-05-05T14:30:00Z")
         return "", ""
     day, clock, fraction, offset = match.groups()
-    text = f"{day}T{clock}.{(fraction or '')[:6].ljust(6, '0')}{'+00:00' if offset in 'Zz' else offset}"
+    text = f"{day}T{clock}.{(fraction or '')[:6].ljust(6, '0')}"
+    is_utc = offset in "Zz"
     try:
-        moment = datetime.fromisoformat(text).astimezone(UTC)
+        moment = datetime.fromisoformat(text + ("+00:00" if is_utc else offset))
+        told = f"{text}Z" if is_utc and clock < "24" else instant(moment)
     except (ValueError, OverflowError):
         reader.fault(place, "a real instant (no 30 February, no second 60)")
         return "", ""
-    return instant(moment), value if len(fraction or "") > 6 or offset not in "Zz" else ""  # noqa: PLR2004 -- six decimals
+    return told, value if len(fraction or "") > 6 or not is_utc else ""  # noqa: PLR2004 -- six decimals
 
 
 def _metadata(value: Any, native_time: str, reader: _Reader) -> dict[str, Any]:  # noqa: ANN401 -- any JSON
@@ -298,7 +303,7 @@ def _event_id(value: Any, source_id: str, native_id: str, reader: _Reader) -> tu
     if not _is_id(value):
         reader.fault("/event_id", "1 to 512 printable characters, best a UUID")
         return "", native_id
-    if re.fullmatch(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", value):
+    if _UUID.fullmatch(value):
         return value.lower(), native_id
     if native_id and native_id != value:
         reader.fault("/event_id", "no UUID, so it is the native id; source.native_id says another one")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -32,13 +31,12 @@ def prepare(submissions: Sequence[Submission], *, now: datetime) -> list[Prepare
         alias: Actor(type=alias.type, id=pseudonym, assurance=Assurance.CLAIMED)
         for alias, pseudonym in accounts.actors_for_aliases(aliases, now=now).items()
     }
-    drafts = [
-        item.draft
-        if item.actor is None
-        else dataclasses.replace(item.draft, actor=actors[_alias(item.draft, item.actor)])
-        for item in submissions
-    ]
-    return prepare_all(drafts)
+    return prepare_all(
+        [item.draft for item in submissions],
+        actors=[
+            item.draft.actor if item.actor is None else actors[_alias(item.draft, item.actor)] for item in submissions
+        ],
+    )
 
 
 def _alias(draft: Draft, actor: NamedActor) -> Alias:

@@ -1,24 +1,73 @@
-"""Canonical JSON (RFC 8785) at the speed of orjson, byte for byte what `auditproof.canonical.encode` gives.
+"""Canonical JSON (RFC 8785) at the speed of orjson, with the values and bytes that `auditproof.canonical` gives.
 
-orjson differs from RFC 8785 for some floats and sorts keys by code point. So values pass a normaliser that rewrites
-what may be rewritten and hands everything else to the exact encoder.
+orjson is not strict (the last of two equal members wins, integers have 64 bits), writes some floats otherwise than
+RFC 8785 and sorts keys by code point. So what it reads and writes is checked here for all of that, and whatever is
+unusual is handed to the exact reader and writer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from types import NoneType
 from typing import Any
 
 import orjson
 
 from auditproof import canonical
 
-EXACT_INTEGERS = 2**53  # beyond it a double no longer holds every integer (RFC 8785 §3.2.2.3)
+EXACT_INTEGERS = canonical.MAX_EXACT
 SMALLEST_SAME = 1e-5  # at and above it orjson and ECMAScript write the same digits
-DEEPEST = 32  # FORMAT.md §1; the outermost value is depth 1
+DEEPEST = canonical.MAX_DEPTH
+_SAME = frozenset({str, bool, NoneType})  # kinds that every reader and writer treats alike
 
 
-class _ExactEncoderNeededError(Exception):
-    pass
+class _UnusualError(Exception):
+    """The exact reader or writer has to decide."""
+
+
+def admit(raw: bytes, *, max_bytes: int = canonical.MAX_BYTES, max_depth: int = DEEPEST) -> canonical.Json:
+    """As `auditproof.canonical.admit`, which decides about everything unusual.
+
+    Raises:
+        auditproof.errors.MalformedError: the text is outside the profile of FORMAT.md §1.
+    """
+    try:
+        return _admit_usual(raw, max_bytes, max_depth)
+    except (_UnusualError, orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return canonical.admit(raw, max_bytes=max_bytes, max_depth=max_depth)
+
+
+def _admit_usual(raw: bytes, max_bytes: int, max_depth: int) -> canonical.Json:
+    if len(raw) > max_bytes:
+        raise _UnusualError
+    value = orjson.loads(raw)
+    told = orjson.dumps(value)
+    # Each member has one colon in the text, and texts keep theirs unless written as an escape. So equal numbers of
+    # colons mean that no member was dropped for another one of its name.
+    if raw.count(b":") != told.count(b":") or b"\\u003" in raw:
+        raise _UnusualError
+    if b"$sealed" in told or b"\\u0000" in told:
+        raise _UnusualError
+    if type(value) is not dict and type(value) is not list:
+        raise _UnusualError
+    _settle(value, max_depth)
+    return value
+
+
+def _settle(value: Any, depth: int) -> None:  # noqa: ANN401 -- an object or array, fresh from the reader
+    """Integral numbers are integers, as the exact reader has them; the value may nest `depth` levels from here."""
+    for place, item in value.items() if type(value) is dict else enumerate(value):
+        kind = type(item)
+        if kind in _SAME:
+            continue
+        if kind is dict or kind is list:
+            if depth == 1:
+                raise _UnusualError
+            _settle(item, depth - 1)
+        elif not -EXACT_INTEGERS < item < EXACT_INTEGERS:
+            raise _UnusualError
+        elif kind is float and item.is_integer():
+            value[place] = int(item)
 
 
 def encode(value: Any) -> bytes:  # noqa: ANN401 -- JSON is any of seven types
@@ -28,31 +77,70 @@ def encode(value: Any) -> bytes:  # noqa: ANN401 -- JSON is any of seven types
         auditproof.errors.MalformedError: the value is outside the profile of FORMAT.md §1.
     """
     try:
-        return orjson.dumps(_normal(value, 1), option=orjson.OPT_SORT_KEYS)
-    except (_ExactEncoderNeededError, orjson.JSONEncodeError):
+        return write(value if is_usual(value) else _normal(value, 1))
+    except _UnusualError:
         return canonical.encode(value)
 
 
-def _normal(value: Any, depth: int) -> Any:  # noqa: ANN401 -- JSON is any of seven types
-    kind = type(value)  # never isinstance: True is an int in Python
-    if kind is str or value is None or kind is bool:
-        return value
-    if kind is int:
-        if -EXACT_INTEGERS < value < EXACT_INTEGERS:
-            return value
-        raise _ExactEncoderNeededError
-    if kind is float:
-        if value.is_integer() and abs(value) < EXACT_INTEGERS:
-            return int(value)  # 100.0 -> 100, -0.0 -> 0
-        if SMALLEST_SAME <= abs(value) < EXACT_INTEGERS:
-            return value
-        raise _ExactEncoderNeededError
+def write(value: Any) -> bytes:  # noqa: ANN401 -- JSON is any of seven types
+    """The RFC 8785 bytes of a value whose numbers and kinds are known to be usual ones."""
+    try:
+        raw = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # a lone surrogate, or a member name that is no text
+        return canonical.encode(value)
+    # Names of ASCII sort alike by code point and by UTF-16 unit; U+0000 is what the exact writer refuses.
+    if b"\\u0000" in raw or not (raw.isascii() or _has_ascii_names(value)):
+        return canonical.encode(value)
+    return raw
+
+
+def is_usual(value: Any, depth: int = 1) -> bool:  # noqa: ANN401 -- any object
+    """Whether it is an object or array whose numbers orjson writes as RFC 8785 does, and of plain JSON types.
+
+    `depth` is the level at which it stands in its document, the outermost being 1.
+    """
+    if type(value) is dict:
+        items: Iterable[Any] = value.values()
+    elif type(value) is list:
+        items = value
+    else:
+        return False
     if depth > DEEPEST:
-        raise _ExactEncoderNeededError
-    if kind is dict:
-        if not all(map(str.isascii, value)):
-            raise _ExactEncoderNeededError
+        return False
+    for item in items:
+        kind = type(item)  # never isinstance: True is an int in Python
+        if kind in _SAME:
+            continue
+        if kind is int:
+            if not -EXACT_INTEGERS < item < EXACT_INTEGERS:
+                return False
+        elif kind is float:
+            if not SMALLEST_SAME <= abs(item) < EXACT_INTEGERS or item.is_integer():
+                return False
+        elif not is_usual(item, depth + 1):
+            return False
+    return True
+
+
+def _has_ascii_names(value: Any) -> bool:  # noqa: ANN401 -- JSON is any of seven types
+    if type(value) is dict:
+        return all(map(str.isascii, value)) and all(map(_has_ascii_names, value.values()))
+    return type(value) is not list or all(map(_has_ascii_names, value))
+
+
+def _normal(value: Any, depth: int) -> Any:  # noqa: ANN401 -- any object
+    """The value with its integral floats as integers: 100.0 -> 100, -0.0 -> 0."""
+    kind = type(value)
+    if kind in _SAME:
+        return value
+    if kind is dict and depth <= DEEPEST:
         return {key: _normal(item, depth + 1) for key, item in value.items()}
-    if kind is list:
+    if kind is list and depth <= DEEPEST:
         return [_normal(item, depth + 1) for item in value]
-    raise _ExactEncoderNeededError
+    if kind is int and -EXACT_INTEGERS < value < EXACT_INTEGERS:
+        return value
+    if kind is float and value.is_integer() and abs(value) < EXACT_INTEGERS:
+        return int(value)
+    if kind is float and SMALLEST_SAME <= abs(value) < EXACT_INTEGERS:
+        return value
+    raise _UnusualError

@@ -79,7 +79,7 @@ class Sent:
     signature: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # not frozen: that would triple the time to make one, and a batch makes thousands
 class Draft:
     """One event to be recorded.
 

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditportal.ledger import canonical, drafts
-from auditportal.ledger.drafts import Draft, Related, Sealed, Subject
+from auditportal.ledger.drafts import Actor, Draft, Related, Sealed, Subject
 from auditportal.ledger.errors import Fault, InvalidEventError
 from auditproof import events, sealed, streams
 from auditproof.errors import ProofError
 
 SALT_BYTES = 16
+SEALABLE = frozenset({"reason", "metadata"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class KeptItem:
     signature: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would triple the time to make one, and a batch makes thousands
 class Prepared:
     """Everything of one entry but its place: what `append` needs under the lock."""
 
@@ -50,8 +51,8 @@ class Prepared:
     kept: tuple[KeptItem, ...]
 
 
-def prepare_all(items: Sequence[Draft]) -> list[Prepared]:
-    """Prepares each draft.
+def prepare_all(items: Sequence[Draft], *, actors: Sequence[Actor] | None = None) -> list[Prepared]:
+    """Prepares each draft; `actors` take the place of those that the drafts name.
 
     Raises:
         InvalidEventError: with every fault of every draft.
@@ -61,7 +62,8 @@ def prepare_all(items: Sequence[Draft]) -> list[Prepared]:
     salts = os.urandom(SALT_BYTES * len(items))
     for index, draft in enumerate(items):
         try:
-            prepared.append(prepare(draft, salts[index * SALT_BYTES : (index + 1) * SALT_BYTES]))
+            salt = salts[index * SALT_BYTES : (index + 1) * SALT_BYTES]
+            prepared.append(prepare(draft, salt, actor=draft.actor if actors is None else actors[index]))
         except ProofError as error:
             faults.append(Fault(index, error.place, f"{error.expected}; found {error.found}"))
     if faults:
@@ -69,7 +71,7 @@ def prepare_all(items: Sequence[Draft]) -> list[Prepared]:
     return prepared
 
 
-def prepare(draft: Draft, salt: bytes) -> Prepared:
+def prepare(draft: Draft, salt: bytes, *, actor: Actor) -> Prepared:
     """The bytes and commitments of one draft.
 
     Raises:
@@ -77,9 +79,13 @@ def prepare(draft: Draft, salt: bytes) -> Prepared:
     """
     sealing: list[SealedItem] = []
     kept: list[KeptItem] = []
-    value = _body_value(draft, sealing, kept)
+    value = _body_value(draft, actor, kept)
+    is_usual = _is_usual(draft)
+    if not is_usual:  # only then something in it may be `Sealed`
+        value |= {name: _seal(value[name], f"/{name}", sealing) for name in SEALABLE & value.keys()}
     events.check_body(value)
-    body = canonical.encode(value)
+    # Once checked, all that is not looked at by `_is_usual` is text.
+    body = canonical.write(value) if is_usual else canonical.encode(value)
     events.check_size(body)
     hashes = sorted(map(streams.stream_hash, streams.stream_keys(value)))
     submitted = draft.submitted if draft.submitted is not None else body
@@ -98,15 +104,25 @@ def prepare(draft: Draft, salt: bytes) -> Prepared:
     )
 
 
+def _is_usual(draft: Draft) -> bool:
+    """Whether nothing in it needs sealing or the exact encoder."""
+    seq = draft.source_seq
+    return (
+        type(draft.reason) is str
+        and (seq is None or (type(seq) is int and seq < canonical.EXACT_INTEGERS))
+        and canonical.is_usual(draft.metadata, depth=2)
+    )
+
+
 def fingerprint(salt: bytes, submitted: bytes) -> bytes:
     """Recognises a repeated submission; salted, so that it gives nothing away once the salt is erased."""
     return hashlib.sha256(b"auditportal/submission/v1\n" + salt + submitted).digest()
 
 
-def _body_value(draft: Draft, sealing: list[SealedItem], kept: list[KeptItem]) -> dict[str, Any]:
+def _body_value(draft: Draft, actor: Actor, kept: list[KeptItem]) -> dict[str, Any]:
     value: dict[str, Any] = {
         "action": draft.action,
-        "actor": draft.actor.member(),
+        "actor": actor.member(),
         "event_id": draft.event_id or str(uuid.uuid4()),
         "models": _models(draft),
         "outcome": str(draft.outcome),
@@ -122,9 +138,9 @@ def _body_value(draft: Draft, sealing: list[SealedItem], kept: list[KeptItem]) -
     if draft.environment:
         value["environment"] = draft.environment
     if draft.reason:
-        value["reason"] = _seal(draft.reason, "/reason", sealing)
+        value["reason"] = draft.reason
     if draft.metadata:
-        value["metadata"] = _seal(draft.metadata, "/metadata", sealing)
+        value["metadata"] = draft.metadata
     if draft.artifact_sha256:
         value["integrity"] = {"artifact_sha256": draft.artifact_sha256}
     return value
@@ -142,7 +158,8 @@ def _models(draft: Draft) -> list[str]:
 
 
 def _related(draft: Draft) -> list[dict[str, str]]:
-    return [item.member() for item in sorted(set(draft.related), key=lambda item: (item.type, item.id, item.relation))]
+    ordered = sorted({(item.type, item.id, item.relation) for item in draft.related})
+    return [Related(*key).member() for key in ordered]
 
 
 def _source(draft: Draft, kept: list[KeptItem]) -> dict[str, Any]:
