@@ -218,6 +218,72 @@ def check_absence(item: Opened, control: Control) -> None:
         raise CompletenessError(Name.UNEXPLAINED_ABSENCE, place, f"no body, erased by event {erasure[0]}", "a body")
 
 
+class Fold:
+    """One stream followed event by event from map `start` (its size included) to map `end` (excluded).
+
+    Keeps numbers and one hash, so that an export of any length is checked in constant memory. Inclusion of the events
+    and of the maps' own events is checked beside this (`check_inclusion`).
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        *,
+        start: MapState,
+        start_proof: streammap.MapProof | None,
+        end: MapState,
+        end_proof: streammap.MapProof,
+    ) -> None:
+        """Takes the stream's states out of both maps.
+
+        Raises:
+            CompletenessError: STREAM_MAP.
+        """
+        self.stream = stream
+        self.key = streams.stream_hash(stream)
+        self.count = self.withheld = 0
+        self._before = _state_in(start, start_proof, self.key)
+        self._after = _state_in(end, end_proof, self.key)
+        if start.size > end.size:
+            raise CompletenessError(Name.STREAM_MAP, stream, f"maps in order, from {start.size}", str(end.size))
+        self._end = end.size
+        self._accumulator, self._previous = self._before.acc, start.size - 1
+
+    def add(self, item: Opened, control: Control) -> None:
+        """The next event of the stream.
+
+        Raises:
+            CompletenessError: INCOMPLETE_STREAM, UNEXPLAINED_ABSENCE.
+        """
+        place = f"seq {item.seq}"
+        if not self._previous < item.seq < self._end:
+            raise CompletenessError(
+                Name.INCOMPLETE_STREAM, place, f"a seq above {self._previous} and below {self._end}", str(item.seq)
+            )
+        streams.check_member(self.key, item.hashes, place)
+        check_absence(item, control)
+        self._accumulator, self._previous = streammap.fold(self._accumulator, item.leaf), item.seq
+        self.count += 1
+        self.withheld += item.line.absent == "withheld"
+
+    def finish(self) -> None:
+        """Nothing of the stream is left out between the maps.
+
+        Raises:
+            CompletenessError: INCOMPLETE_STREAM.
+        """
+        held = self._after.count - self._before.count
+        if held != self.count:
+            raise CompletenessError(Name.INCOMPLETE_STREAM, self.stream, f"{held} events", str(self.count))
+        last = self._previous if self.count else self._before.last_seq
+        if self._after.last_seq != last:
+            raise CompletenessError(
+                Name.INCOMPLETE_STREAM, self.stream, f"seq {self._after.last_seq} as the last", str(last)
+            )
+        if self._after.acc != self._accumulator:
+            raise CompletenessError(Name.INCOMPLETE_STREAM, self.stream, self._after.acc.hex(), self._accumulator.hex())
+
+
 def verify_export(
     *,
     stream: str,
@@ -228,31 +294,16 @@ def verify_export(
     end_proof: streammap.MapProof,
     control: Control,
 ) -> Export:
-    """The lines are all events of the stream from map `start` (its size included) to map `end` (excluded).
-
-    Inclusion of lines and of the maps' own events is checked beside this (`check_inclusion`).
+    """The lines are all events of the stream between the maps; see `Fold`.
 
     Raises:
         CompletenessError: INCOMPLETE_STREAM, STREAM_MAP, UNEXPLAINED_ABSENCE.
     """
-    key = streams.stream_hash(stream)
-    before = _state_in(start, start_proof, key)
-    after = _state_in(end, end_proof, key)
-    if start.size > end.size:
-        raise CompletenessError(Name.STREAM_MAP, stream, f"maps in order, from {start.size}", str(end.size))
-    accumulator, previous = before.acc, start.size - 1
+    fold = Fold(stream, start=start, start_proof=start_proof, end=end, end_proof=end_proof)
     for item in lines:
-        place = f"seq {item.seq}"
-        if not previous < item.seq < end.size:
-            raise CompletenessError(
-                Name.INCOMPLETE_STREAM, place, f"a seq above {previous} and below {end.size}", str(item.seq)
-            )
-        streams.check_member(key, item.hashes, place)
-        check_absence(item, control)
-        accumulator, previous = streammap.fold(accumulator, item.leaf), item.seq
-    _check_fold(stream, lines, before, after, accumulator)
-    withheld = sum(item.line.absent == "withheld" for item in lines)
-    return Export(stream, len(lines), withheld, tuple(lines))
+        fold.add(item, control)
+    fold.finish()
+    return Export(stream, fold.count, fold.withheld, tuple(lines))
 
 
 def _state_in(state: MapState, proof: streammap.MapProof | None, key: bytes) -> streammap.StreamState:
@@ -265,23 +316,6 @@ def _state_in(state: MapState, proof: streammap.MapProof | None, key: bytes) -> 
         raise CompletenessError(Name.STREAM_MAP, place, "a proof", "none")
     found = streammap.verify_map_proof(proof, stream=key, root=state.root, place=place)
     return streammap.check_state(found, state.size, place)
-
-
-def _check_fold(
-    stream: str,
-    lines: Sequence[Opened],
-    before: streammap.StreamState,
-    after: streammap.StreamState,
-    accumulator: bytes,
-) -> None:
-    if after.count - before.count != len(lines):
-        expected = f"{after.count - before.count} events"
-        raise CompletenessError(Name.INCOMPLETE_STREAM, stream, expected, str(len(lines)))
-    last = lines[-1].seq if lines else before.last_seq
-    if after.last_seq != last:
-        raise CompletenessError(Name.INCOMPLETE_STREAM, stream, f"seq {after.last_seq} as the last", str(last))
-    if after.acc != accumulator:
-        raise CompletenessError(Name.INCOMPLETE_STREAM, stream, after.acc.hex(), accumulator.hex())
 
 
 def check_inclusion(item: Opened, *, size: int, root: bytes, path: Sequence[bytes]) -> None:

@@ -1,0 +1,254 @@
+"""The numbers of a bundle's report: made from the events, and made again by whoever verifies it.
+
+A report reads its values from these claims and marks each with `<data data-claim="/id…">`, so that a pretty page cannot
+say anything that the events do not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Any
+
+from . import canonical, sealed
+from .errors import HashMismatchError, MalformedError, Name
+from .events import PORTAL, Body
+from .exports import MapState, Opened
+
+EVENTS = "data/events/"
+_TEXTS = {
+    "scope": ("Model that this bundle is about", "data/bundle.json#/scope", "scope"),
+    "map": ("Stream map up to which the model's events are complete", "data/events/support.jsonl", "map"),
+    "checkpoint": ("Signed tree head that all entries are proven under", "data/proofs/checkpoint-to.txt", "checkpoint"),
+    "events": ("Events of the model, none left out", EVENTS, "recount"),
+    "erased": ("Events of these whose body was erased, each explained by an event", EVENTS, "recount"),
+    "withheld": ("Events of these whose body is withheld from this bundle", EVENTS, "recount"),
+    "period": ("When the log recorded the first and the last of them", EVENTS, "recount"),
+    "promotions": ("Promotions done", EVENTS, "recount"),
+    "approvals": ("Approvals signed", EVENTS, "recount"),
+    "rejections": ("Promotion requests rejected", EVENTS, "recount"),
+    "refusals": ("Attempts refused by a rule", EVENTS, "recount"),
+    "failures": ("Attempts that failed", EVENTS, "recount"),
+    "findings": ("Findings opened and closed by reconciliation", EVENTS, "recount"),
+    "actions": ("Events by action and outcome", EVENTS, "recount"),
+    "promotion_list": ("Each attempt to promote, with the approvals of its request", EVENTS, "recount"),
+    "signatures": ("Each signature: who, when, what it meant, and how it was given", "data/approvals/", "statements"),
+}
+FORBIDDEN_TAGS = frozenset(
+    {"script", "iframe", "object", "embed", "link", "img", "form", "input", "base", "svg", "video", "audio", "frame"}
+)
+_UNSEEN = re.compile(
+    "[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+)
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is counted while the events pass by; bodies are not kept, but for those of signatures."""
+
+    events: int = 0
+    erased: int = 0
+    withheld: int = 0
+    first: str | None = None
+    last: str | None = None
+    actions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    promotions: list[dict[str, Any]] = field(default_factory=list)
+    approvals_of: dict[str, list[int]] = field(default_factory=dict)  # by request
+    signed: dict[int, Body] = field(default_factory=dict)  # signing events by seq
+    custody: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, item: Opened) -> None:
+        """The next event of the export."""
+        self.events += 1
+        self.first = self.first or item.header.t
+        self.last = item.header.t
+        self.erased += item.line.absent == "erased"
+        self.withheld += item.line.absent == "withheld"
+        body = item.body
+        if body is None:
+            return
+        action, outcome = str(body["action"]), str(body["outcome"])
+        self.actions[action, outcome] += 1
+        metadata = body.get("metadata", {})
+        request = metadata.get("request")
+        if action == "promote":
+            self.promotions.append(_promotion(item.seq, item.header.t, body, request))
+        if is_signature(body):
+            self.signed[item.seq] = body
+            if action == "approve" and isinstance(request, str):
+                self.approvals_of.setdefault(request, []).append(item.seq)
+        if body["source"]["id"] == PORTAL and action.startswith(("bundle.", "access.")):
+            self.custody.append(_custody(item.seq, item.header.t, body))
+
+    def count(self, action: str, outcome: str = "done") -> int:
+        """How many events of this action and outcome."""
+        return self.actions[action, outcome]
+
+
+def is_signature(body: Mapping[str, Any]) -> bool:
+    """Whether the event is a signature given in the portal; what other systems report as approved never is."""
+    is_decision = body["action"] in ("approve", "reject") and body["outcome"] == "done"
+    return is_decision and body["source"]["id"] == PORTAL and "approval" in body.get("metadata", {})
+
+
+def _promotion(seq: int, recorded: str, body: Mapping[str, Any], request: object) -> dict[str, Any]:
+    return {
+        "seq": seq,
+        "recorded": recorded,
+        "outcome": body["outcome"],
+        "version": body["subject"]["id"],
+        "environment": body.get("environment", ""),
+        "request": request if isinstance(request, str) else "",
+    }
+
+
+def _custody(seq: int, recorded: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "action": body["action"],
+        "actor": body["actor"]["id"],
+        "outcome": body["outcome"],
+        "recorded": recorded,
+        "seq": seq,
+        "subject": body["subject"]["id"],
+    }
+
+
+def custody_lines(facts: Facts) -> bytes:
+    """Who asked for, got, viewed or downloaded this scope before: `custody.jsonl`."""
+    return b"".join(canonical.encode(item) + b"\n" for item in facts.custody)
+
+
+def make(
+    facts: Facts,
+    *,
+    model: str,
+    map_to: MapState,
+    checkpoint: Mapping[str, Any],
+    signatures: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """Every claim of a bundle about one model, in order."""
+    values: dict[str, Any] = {
+        "scope": model,
+        "map": {"size": map_to.size, "seq": map_to.seq, "root": map_to.root.hex()},
+        "checkpoint": dict(checkpoint),
+        "events": facts.events,
+        "erased": facts.erased,
+        "withheld": facts.withheld,
+        "period": {"first": facts.first, "last": facts.last},
+        "promotions": facts.count("promote"),
+        "approvals": sum(body["action"] == "approve" for body in facts.signed.values()),
+        "rejections": sum(body["action"] == "reject" for body in facts.signed.values()),
+        "refusals": sum(count for (_, outcome), count in facts.actions.items() if outcome == "refused"),
+        "failures": sum(count for (_, outcome), count in facts.actions.items() if outcome == "failed"),
+        "findings": {"opened": facts.count("finding.opened"), "closed": facts.count("finding.closed")},
+        "actions": [
+            {"action": action, "count": count, "outcome": outcome}
+            for (action, outcome), count in sorted(facts.actions.items())
+        ],
+        "promotion_list": [
+            item | {"approvals": facts.approvals_of.get(item["request"], [])} for item in facts.promotions
+        ],
+        "signatures": list(signatures),
+    }
+    return [
+        {"id": name, "text": text, "value": values[name], "evidence": evidence, "check": check}
+        for name, (text, evidence, check) in _TEXTS.items()
+    ]
+
+
+def check(stated: object, computed: Sequence[Mapping[str, Any]]) -> None:
+    """What the bundle claims is what its events give.
+
+    Raises:
+        HashMismatchError: CLAIM with the first claim that differs.
+    """
+    if not isinstance(stated, list) or len(stated) != len(computed):
+        raise HashMismatchError(Name.CLAIM, "claims", f"{len(computed)} claims", "another number")
+    for said, found in zip(stated, computed, strict=True):
+        if said != found:
+            place = f"claim {found['id']}"
+            value = said.get("value") if isinstance(said, dict) else said
+            raise HashMismatchError(Name.CLAIM, place, _short(found["value"]), _short(value))
+
+
+def _short(value: object) -> str:
+    return ascii(value)[:120]
+
+
+def display(value: object) -> str:
+    """A value as the report shows it: thousands with commas, unseen characters as escapes."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool) or not isinstance(value, int):
+        return _UNSEEN.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", str(value))
+    return f"{value:,}"
+
+
+def check_report(raw: bytes, claims: Sequence[Mapping[str, Any]]) -> None:
+    """Each number of the report is a claim, each claim with a value is shown, and the page loads and runs nothing.
+
+    Raises:
+        HashMismatchError: CLAIM.
+    """
+    values = {str(claim["id"]): claim["value"] for claim in claims}
+    reader = _Report()
+    try:
+        reader.feed(raw.decode("utf-8"))
+        reader.close()
+    except (UnicodeDecodeError, AssertionError) as error:
+        raise HashMismatchError(Name.CLAIM, "report", "an HTML page in UTF-8", str(error)[:80]) from None
+    if reader.fault:
+        raise HashMismatchError(Name.CLAIM, "report", "numbers in claims only, and nothing that loads", reader.fault)
+    for pointer, text in reader.shown:
+        try:
+            value = sealed.resolve(values, pointer)
+        except MalformedError as error:
+            raise HashMismatchError(Name.CLAIM, "report", "claims of this bundle", error.found) from None
+        if isinstance(value, dict | list) or display(value) != text:
+            raise HashMismatchError(Name.CLAIM, f"report {pointer}"[:120], _short(value), _short(text))
+    missing = {name for name, value in values.items() if value != []} - {
+        pointer.split("/")[1] for pointer, _ in reader.shown
+    }
+    if missing:
+        raise HashMismatchError(Name.CLAIM, "report", f"the claim {min(missing)}", "nothing")
+
+
+class _Report(HTMLParser):
+    """Reads the marked values, and finds digits outside of them."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.shown: list[tuple[str, str]] = []
+        self.fault = ""
+        self._pointer: str | None = None
+        self._text: list[str] = []
+        self._free: list[str] = []  # open elements whose text is no claim: commands and style
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = {name for name, _ in attrs}
+        if (
+            tag in FORBIDDEN_TAGS
+            or names & {"src", "href", "srcset", "action"}
+            or any(n.startswith("on") for n in names)
+        ):
+            self.fault = self.fault or f"<{tag}>"[:80]
+        if tag == "data":
+            self._pointer, self._text = dict(attrs).get("data-claim") or "", []
+        elif tag in ("code", "style", "title"):
+            self._free.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "data" and self._pointer is not None:
+            self.shown.append((self._pointer, "".join(self._text)))
+            self._pointer = None
+        elif self._free and tag == self._free[-1]:
+            self._free.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._pointer is not None:
+            self._text.append(data)
+        elif not self._free and any(char.isdigit() for char in data):
+            self.fault = self.fault or ascii(data.strip())[:80]
