@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
-from django.db.models import Count, Sum
+from django.db.models import Count, QuerySet, Sum
 
 from auditportal.catalog.models import Version
 from auditportal.jobs.models import Job
-from auditportal.reconciliation.models import Check, Finding
-from auditportal.reconciliation.services import KIND
+from auditportal.reconciliation.models import Check, Finding, Verdict
+from auditportal.reconciliation.services import EVERYTHING, KIND
 
-SHOWN_RUNS = 60  # nights
+SHOWN_RUNS = 60
+NIGHTS = 60
+BYTES = ("version__manifest", "version__config", "version__card")  # large, and no list shows them
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,18 @@ class RunSummary:
     @property
     def bad(self) -> int:
         return sum(count for verdict, count in self.verdicts.items() if verdict not in ("ok", "unreachable"))
+
+    @property
+    def unreachable(self) -> int:
+        return self.verdicts.get(Verdict.UNREACHABLE, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """The last run over everything that began on this day (UTC); None where there was none."""
+
+    day: date
+    run: RunSummary | None
 
 
 def runs(most: int = SHOWN_RUNS) -> list[RunSummary]:
@@ -55,16 +71,44 @@ def run_summary(job: Job) -> RunSummary:
     return _summary(job, *_counts([job.pk]))
 
 
+def nights(now: datetime, most: int = NIGHTS) -> list[Night]:
+    """The last days, the oldest first, in two queries however many runs there were."""
+    today = now.astimezone(UTC).date()
+    days = [today - timedelta(days=back) for back in reversed(range(most))]
+    since = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
+    jobs = Job.objects.filter(kind=KIND, key=EVERYTHING, created_at__gte=since).order_by("id")
+    last = {job.created_at.astimezone(UTC).date(): job for job in jobs}
+    verdicts, sizes = _counts([job.pk for job in last.values()])
+    return [Night(day, _summary(last[day], verdicts, sizes) if day in last else None) for day in days]
+
+
+def scopes(jobs: Iterable[Job]) -> dict[int, str]:
+    """What each run is about: the version's label, or the scope's own word."""
+    jobs = list(jobs)
+    ids = {job.parameters["version"] for job in jobs if "version" in job.parameters}
+    labels = dict(Version.objects.filter(pk__in=ids).values_list("pk", "label"))
+    return {job.pk: labels.get(job.parameters.get("version"), job.key) for job in jobs}
+
+
+_RANK = {Verdict.OK: 2, Verdict.UNREACHABLE: 1}  # anything else is wrong, and comes first
+
+
 def checks(job: Job) -> list[Check]:
-    """What the run read, what is wrong first."""
-    found = Check.objects.filter(job=job).select_related("version").order_by("version__label", "id")
-    return sorted(found, key=lambda check: check.verdict == "ok")
+    """What the run read: what is wrong first, then what did not answer."""
+    found = Check.objects.filter(job=job).select_related("version").defer(*BYTES).order_by("version__label", "id")
+    return sorted(found, key=lambda check: _RANK.get(Verdict(check.verdict), 0))
 
 
 def open_findings() -> list[Finding]:
-    return list(
-        Finding.objects.filter(closed_at=None).select_related("version", "version__model").order_by("-opened_at")
-    )
+    return list(_findings().filter(closed_at=None).order_by("-opened_at"))
+
+
+def _findings() -> QuerySet[Finding]:
+    return Finding.objects.select_related("version", "version__model").defer(*BYTES)
+
+
+def find(finding_id: int) -> Finding | None:
+    return _findings().filter(pk=finding_id).first()
 
 
 def findings_of(version: Version) -> list[Finding]:
@@ -75,6 +119,20 @@ def open_findings_of(version: Version) -> list[Finding]:
     return list(Finding.objects.filter(version=version, closed_at=None).order_by("opened_at"))
 
 
+def open_finding_ids(versions: Sequence[int]) -> dict[int, list[int]]:
+    """The open findings of many versions, in one query."""
+    found: dict[int, list[int]] = {}
+    rows = Finding.objects.filter(version_id__in=versions, closed_at=None).values_list("version_id", "pk")
+    for version_id, pk in rows:
+        found.setdefault(version_id, []).append(pk)
+    return found
+
+
 def closed_findings(most: int) -> list[Finding]:
-    found = Finding.objects.exclude(closed_at=None).select_related("version", "version__model")
-    return list(found.order_by("-closed_at")[:most])
+    return list(_findings().exclude(closed_at=None).order_by("-closed_at")[:most])
+
+
+def unreachable_versions() -> list[Version]:
+    """Whose registry gave no usable answer when last asked: neither a match nor missing."""
+    found = Version.objects.filter(check_state=Version.Check.UNREACHABLE).select_related("model")
+    return list(found.defer("manifest", "config", "card").order_by("label"))

@@ -30,6 +30,7 @@ KIND = "reconcile"
 EVERYTHING, NEW = "everything", "new versions"
 
 
+@ledger.retried
 @transaction.atomic
 def request_run(*, actor: Actor, now: datetime, version: Version | None = None) -> Job:
     """A run over everything, or over one version, waits for a worker; that it was asked for is an event."""
@@ -41,6 +42,22 @@ def request_run(*, actor: Actor, now: datetime, version: Version | None = None) 
     job = jobs.enqueue(kind=KIND, key=key, actor=actor, parameters=parameters)
     ledger.append([_job_draft("job.started", job, actor, now, version)])
     return job
+
+
+@ledger.retried
+@transaction.atomic
+def cancel_run(*, job: Job, actor: Actor, now: datetime) -> bool:
+    """The run stops at its next step, and who stopped it stands in the log. False when it had ended."""
+    locked = Job.objects.select_for_update().get(pk=job.pk)
+    if not locked.is_active:
+        return False
+    if not locked.cancel_asked:
+        locked.parameters |= {"cancel_recorded": True}
+        locked.save(update_fields=["parameters"])
+        version = Version.objects.filter(pk=locked.parameters.get("version")).first()
+        ledger.append([_job_draft("job.cancelled", locked, actor, now, version)])
+        jobs.cancel(locked.pk)
+    return True
 
 
 def request_new() -> Job | None:
@@ -59,13 +76,14 @@ def ended(job: Job) -> None:
     if not job.parameters.get("recorded"):
         return
     version = Version.objects.filter(pk=job.parameters.get("version")).first()
-    action = "job.cancelled" if job.state == Job.State.CANCELLED else "job.finished"
+    is_news = job.state == Job.State.CANCELLED and not job.parameters.get("cancel_recorded")
+    action = "job.cancelled" if is_news else "job.finished"
     ledger.append([_job_draft(action, job, SYSTEM, timezone.now(), version)])
 
 
 def _job_draft(action: str, job: Job, actor: Actor, now: datetime, version: Version | None) -> Draft:
     metadata: dict[str, Any] = {"kind": KIND, "scope": version.label if version else job.key}
-    if action != "job.started":
+    if not job.is_active:
         metadata |= {"result": job.result, "state": job.state}
     return Draft(
         action=action,
@@ -306,13 +324,13 @@ def _look_for_new(running: Running) -> None:
 
 
 def _record_found(source: str, repository: str, tag: str, registry: Registry) -> None:
-    """A tag nobody told of: its version is recorded as observed, with an unknown actor."""
+    """A tag nobody told of: it, or the version behind it, is recorded as observed, with an unknown actor."""
     now = timezone.now()
     kit = kits.fetch(registry, source=source, repository=repository, reference=tag)
     if kit.manifest is None:
         return
     with transaction.atomic():
-        version, _ = catalog.observe_kit(kit, tag=tag, now=now)
+        version, is_new = catalog.observe_kit(kit, tag=tag, now=now)
         catalog.observe_tag(source=source, repository=repository, tag=tag, digest=kit.digest, now=now)
         metadata = {
             "tag": tag,
@@ -326,7 +344,7 @@ def _record_found(source: str, repository: str, tag: str, registry: Registry) ->
         ledger.append(
             [
                 Draft(
-                    action="package",
+                    action="package" if is_new else "tag.set",
                     actor=UNKNOWN,
                     subject=Subject("model_version", version.label),
                     timestamp=now,
