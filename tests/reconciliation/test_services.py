@@ -113,8 +113,8 @@ def test_finding_opens_once_lasts_and_closes_once(fake, version, seal):
     assert finding.last_seen_at > finding.opened_at
     fake.faults.remove(fault)
     reconcile()
-    finding.refresh_from_db()
-    assert not finding.is_open
+    finding = Finding.objects.get()
+    assert finding.closed_at is not None
     opened, closed = bodies(seal, "finding.opened"), bodies(seal, "finding.closed")
     assert len(opened) == len(closed) == 1
     assert opened[0]["subject"] == {"type": "model_version", "id": version.label}
@@ -178,7 +178,7 @@ def test_killed_run_goes_on_behind_what_was_read(fake, version, monkeypatch):
         observe("0.1.0", now=timezone.now())
     job = services.request_run(actor=SYSTEM, now=timezone.now())
     original = services._store
-    stored = []
+    stored: list[str] = []
 
     def killed(running, read, results):
         if stored:
