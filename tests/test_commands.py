@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -112,6 +113,41 @@ def test_killed_start_is_cleaned_up_by_the_next_and_nothing_is_lost(data):
     assert "goes on" in second.said()
     assert second.healthy()
     assert second.end() == 0
+    assert of_instance(data) == []
+
+
+def children_of(data):
+    """The portal's processes under supervisor, by what they are."""
+    pid = json.loads((data / "supervisor.note").read_text())[0]
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
+    marks = {"granian": "web", "run_sealer": "sealer", "worker": "worker", "beat": "beat"}
+    found = {}
+    for line in listed.stdout.splitlines():
+        number, _, command = line.strip().partition(" ")
+        found |= {name: int(number) for mark, name in marks.items() if mark in command}
+    return found
+
+
+def test_processes_killed_one_after_the_other_come_back_by_themselves(data):
+    started = Run(data, "--no-demo")
+    started.wait_for("Ctrl-C stops everything")
+    for name in ("web", "worker", "sealer", "beat"):
+        before = children_of(data)
+        assert set(before) == {"web", "worker", "sealer", "beat"}
+        os.killpg(before[name], signal.SIGKILL)
+        until = time.monotonic() + 60
+        while children_of(data).get(name) in (None, before[name]):
+            assert time.monotonic() < until, name
+            time.sleep(0.1)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        try:
+            assert started.healthy()
+            break
+        except OSError:
+            time.sleep(0.2)
+    assert started.healthy()
+    assert started.end() == 0
     assert of_instance(data) == []
 
 

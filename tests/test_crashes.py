@@ -1,4 +1,4 @@
-"""kill -9 of web and sealer while events arrive: nothing acknowledged is lost, nothing doubled, all of it proves itself."""
+"""kill -9 of web, worker and sealer while events arrive: nothing acknowledged is lost, nothing doubled, all of it proves itself."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Producer(threading.Thread):
 def running(committed, tmp_path):
     portal = Portal(tmp_path)
     try:
-        yield portal.start()
+        yield portal.start("worker")
     finally:
         portal.stop()
 
@@ -84,7 +84,7 @@ def test_nothing_acknowledged_is_lost_when_processes_are_killed(running):
         producer.start()
     chance = random.Random(7)
     for _ in range(ROUNDS):
-        for name in ("sealer", "web"):
+        for name in ("sealer", "worker", "web"):
             time.sleep(chance.uniform(0.3, 0.8))
             running.kill(name)
             running.spawn(name)
