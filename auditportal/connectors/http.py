@@ -1,20 +1,29 @@
 """One HTTP client for all connectors: bounded in time, memory and reach.
 
 Only configured hosts are contacted, whatever a redirect or a token realm says, and credentials never leave the host
-they belong to. Every answer has a deadline as a whole (a server that drips bytes cannot hold a worker) and a size.
+they belong to. Every answer has a deadline as a whole, kept at the socket: a server that drips bytes, in its headers or
+in its body, cannot hold a worker. Every answer that is read into memory has a size.
 """
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
+import math
+import re
+import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry, Timeout
 
@@ -28,6 +37,61 @@ MOST_BYTES = 8 * 1024 * 1024  # of such an answer; the largest manifest or page 
 CHUNK = 256 * 1024
 REDIRECTS = 5
 REDIRECTED = frozenset({301, 302, 303, 307, 308})
+_NUMBER = re.compile(r"[0-9]{1,15}")
+
+
+class _Clock(threading.local):
+    """When the answer to the request that this thread makes must be whole."""
+
+    until: float = math.inf
+
+
+_clock = _Clock()
+
+
+class _Bounded(io.RawIOBase):
+    """What a socket gives until a moment; each read waits for what is left at most."""
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, until: float) -> None:
+        self._raw, self._sock, self._until = raw, sock, until
+        self._patience = sock.gettimeout() or math.inf
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:  # noqa: ANN401 -- any writable buffer
+        left = self._until - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the deadline of the answer has passed")
+        if left < self._patience:
+            self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 -- http.client's own
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_Bounded(self.fp.detach(), sock, _clock.until))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +135,25 @@ class Client:
     def __post_init__(self) -> None:
         # Retries are the caller's, who knows what may be repeated; redirects are followed here, one by one.
         self._pool = urllib3.PoolManager(num_pools=4, maxsize=4, retries=Retry(0, redirect=0), block=False)
+        self._pool.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def address(self, path: str) -> str:
+        """The whole address of a path below the base; an address with a scheme is one already."""
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
+            return path
+        return self.base.rstrip("/") + "/" + path.lstrip("/")
+
+    def is_own(self, url: str) -> bool:
+        """Whether the address lies on the very host this client is for."""
+        return _host(url) == _host(self.base) and self.may_reach(url)
 
     def may_reach(self, url: str) -> bool:
-        """Whether this client talks to that address at all."""
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and (
-            _host(url) == _host(self.base) or _host(url) in self.hosts or parts.hostname in self.hosts
-        )
+        """Whether this client talks to that address at all. What began encrypted never goes on in the clear."""
+        host = _host(url)
+        schemes = ("https",) if self.base.lower().startswith("https:") else ("http", "https")
+        if not host or urlsplit(url).scheme not in schemes:
+            return False
+        return host == _host(self.base) or host in self.hosts or host.rpartition(":")[0] in self.hosts
 
     def get(self, path: str, *, headers: Mapping[str, str] | None = None, most: int = MOST_BYTES) -> Answer:
         """The answer to GET, read whole.
@@ -121,22 +197,23 @@ class Client:
             UnreachableError: no answer, or a redirect that must not be followed.
         """
         deadline = time.monotonic() + (whole_s or self.whole_s)
-        url = urljoin(self.base.rstrip("/") + "/", path.lstrip("/")) if "://" not in path else path
+        url = self.address(path)
         asked = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **self.headers, **(headers or {})}
         if not self.may_reach(url):
-            raise UnreachableError(f"{_host(url)} is not a configured host")
-        response = self._send(method, url, asked, body)
+            raise UnreachableError(f"{show(_host(url)) or 'an address without a host'} is not a configured host")
+        response = self._send(method, url, asked, body, deadline)
         for _ in range(REDIRECTS):
             if response.status not in REDIRECTED or "location" not in response.headers:
                 break
-            target = urljoin(url, response.headers["location"])
+            target = _joined(url, response.headers["location"])
             response.close()
             if not self.may_reach(target):
-                raise UnreachableError(f"redirects to {show(_host(target))}, which is not a configured host")
+                where = show(_host(target)) or "nowhere"
+                raise UnreachableError(f"redirects to {where}, which is not a configured host")
             if _host(target) != _host(url):
                 asked = {name: value for name, value in asked.items() if name.lower() != "authorization"}
             url = target
-            response = self._send(method, url, asked, body)
+            response = self._send(method, url, asked, body, deadline)
         else:
             response.close()
             raise UnreachableError(f"more than {REDIRECTS} redirects")
@@ -145,7 +222,10 @@ class Client:
         finally:
             response.close()
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> urllib3.BaseHTTPResponse:
+    def _send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float
+    ) -> urllib3.BaseHTTPResponse:
+        _clock.until = deadline
         try:
             return self._pool.request(
                 method,
@@ -170,7 +250,9 @@ class Stream:
         self._response = response
         self._deadline = deadline
         self.status = response.status
-        self.headers = {name.lower(): value for name, value in response.headers.items()}
+        self.headers = {
+            name.lower(): response.headers[name] for name in response.headers
+        }  # repeated ones joined by ", "
         self.received = 0
 
     def chunks(self) -> Iterator[bytes]:
@@ -184,45 +266,62 @@ class Stream:
             while True:
                 if time.monotonic() > self._deadline:
                     raise UnreachableError("the answer took too long as a whole")
-                # read1 gives what is there instead of waiting for a full chunk, so that a dripping server meets
-                # the deadline.
-                chunk = self._response.read1(CHUNK)
+                chunk = self._response.read1(CHUNK)  # what is there, instead of waiting for a full chunk
                 if not chunk:
                     break
                 self.received += len(chunk)
                 yield chunk
         except urllib3.exceptions.ReadTimeoutError as error:
+            if time.monotonic() >= self._deadline:
+                raise UnreachableError("the answer took too long as a whole") from error
             raise UnreachableError(f"stalled after {self.received} bytes", retryable=True) from error
         except (HTTPError, OSError) as error:
             raise TruncatedError(f"closed after {self.received} bytes", retryable=True) from error
         announced = self.headers.get("content-length", "")
-        if announced.isdigit() and self.received < int(announced):
+        if _NUMBER.fullmatch(announced) and self.received < int(announced):
             raise TruncatedError(f"closed after {self.received} of {announced} bytes", retryable=True)
 
 
 def refusal(answer: Answer | Stream) -> UnreachableError | None:
     """The error of a status that says nothing about the object asked for: 401, 403, 429, 5xx and other surprises."""
     status = answer.status
+    wait = _retry_after(answer.headers.get("retry-after", ""))
     if status == 429:  # noqa: PLR2004 -- HTTP
-        wait = answer.headers.get("retry-after", "")
-        seconds = float(wait) if wait.isdigit() else None
-        return UnreachableError("answered 429: too many requests", retryable=True, retry_after_s=seconds)
+        return UnreachableError("answered 429: too many requests", retryable=True, retry_after_s=wait)
     if status in (401, 403):
         return UnreachableError(f"answered {status}: the credentials are missing or not enough")
     if status >= 500:  # noqa: PLR2004 -- HTTP
-        return UnreachableError(f"answered {status}: the server failed", retryable=True)
-    if status not in (200, 206, 404):
+        return UnreachableError(f"answered {status}: the server failed", retryable=True, retry_after_s=wait)
+    if status not in (200, 404):  # a part (206) was never asked for, so it is no answer either
         return UnreachableError(f"answered {status}, which fits nothing asked for")
     return None
 
 
-def _host(url: str) -> str:
-    parts = urlsplit(url)
+def _retry_after(text: str) -> float | None:
+    """Seconds, stated or until a date (RFC 9110 §10.2.3)."""
+    if _NUMBER.fullmatch(text):
+        return float(text)
     try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _host(url: str) -> str:
+    """`host:port` of an address; nothing where it has none, or is none."""
+    try:
+        parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
     except ValueError:
-        port = 0
-    return f"{parts.hostname or ''}:{port}"
+        return ""
+    return f"{parts.hostname}:{port}" if parts.hostname else ""
+
+
+def _joined(url: str, target: str) -> str:
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        return ""
 
 
 def _short(error: Exception) -> str:

@@ -6,17 +6,19 @@ runs are read by key (their end time), and registry objects whole; what changed 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from auditportal.connectors.errors import MissingError, UnreachableError, show
+from auditportal.connectors.foreign import clean
 from auditportal.connectors.http import Answer, Client, refusal
 
 API = "/api/2.0/mlflow"
 PAGE = 500
 MOST_PAGES = 1_000
+MOST_OBJECTS = 500_000  # of one kind
 MOST_ANSWER = 64 * 1024 * 1024  # 500 runs with thousands of parameters each
 
 
@@ -46,34 +48,37 @@ class Server:
         """Runs that ended at or after this time, oldest first, in batches; each batch continues by key.
 
         A run stands in two batches when several ended in one millisecond; who records them is idempotent.
+
+        Raises:
+            UnreachableError: no usable answer, or runs in an order that was not asked for.
         """
         since = since_ms
         while experiment_ids:
-            size = PAGE
-            batch = self._runs(experiment_ids, since, size)
-            ends = [_end(run) for run in batch]
-            while len(batch) == size and ends[0] == ends[-1]:  # more share one millisecond than a page holds
-                size *= 2
-                batch = self._runs(experiment_ids, since, size)
-                ends = [_end(run) for run in batch]
+            found = _list(self._post("runs/search", _runs(experiment_ids, f">= {since}")), "runs")
+            batch = [run for run in found if _end(run) is not None]
+            ends = [end for end in map(_end, batch) if end is not None]
+            if any(end < since for end in ends) or ends != sorted(ends):
+                raise UnreachableError("gives runs in another order than the one asked for")
             if batch:
                 yield batch
-            if len(batch) < size:
+            if len(found) < PAGE:
                 return
-            since = ends[-1]
+            if not ends:
+                raise UnreachableError("gives runs that have not ended, where ended ones were asked for")
+            if ends[-1] == since:  # more ended in one millisecond than a page holds
+                yield from self._runs_of(experiment_ids, since)
+                since += 1
+            else:
+                since = ends[-1]
 
-    def _runs(self, experiment_ids: list[str], since_ms: int, size: int) -> list[dict[str, Any]]:
-        value = self._post(
-            "runs/search",
-            {
-                "experiment_ids": experiment_ids,
-                "filter": f"attributes.end_time >= {since_ms}",
-                "order_by": ["attributes.end_time ASC"],
-                "max_results": size,
-                "run_view_type": "ALL",
-            },
-        )
-        return [run for run in _list(value, "runs") if isinstance(run.get("info"), dict)]
+    def _runs_of(self, experiment_ids: list[str], end_ms: int) -> Iterator[list[dict[str, Any]]]:
+        batch: list[dict[str, Any]] = []
+        for run in self._pages("runs/search", _runs(experiment_ids, f"= {end_ms}"), "runs"):
+            batch.append(run)
+            if len(batch) == PAGE:
+                yield [run for run in batch if _end(run) is not None]
+                batch = []
+        yield [run for run in batch if _end(run) is not None]
 
     def run(self, run_id: str) -> dict[str, Any]:
         """One run.
@@ -110,30 +115,39 @@ class Server:
         return _object(self._get(path, f"model {name}"), "registered_model")
 
     def _pages(self, path: str, body: Mapping[str, Any], member: str) -> Iterator[dict[str, Any]]:
-        token = ""
-        for _ in range(MOST_PAGES):
-            value = self._post(path, {**body, **({"page_token": token} if token else {})})
-            yield from _list(value, member)
-            following = str(value.get("next_page_token") or "")
-            if not following or following == token:
-                return
-            token = following
+        return _all_pages(lambda token: self._post(path, {**body, **({"page_token": token} if token else {})}), member)
 
     def _get_pages(self, path: str, member: str) -> Iterator[dict[str, Any]]:
-        token = ""
-        for _ in range(MOST_PAGES):
-            value = self._get(f"{path}&page_token={quote(token, safe='')}" if token else path, path)
-            yield from _list(value, member)
-            following = str(value.get("next_page_token") or "")
-            if not following or following == token:
-                return
-            token = following
+        return _all_pages(
+            lambda token: self._get(f"{path}&page_token={quote(token, safe='')}" if token else path, path), member
+        )
 
     def _get(self, path: str, what: str) -> dict[str, Any]:
         return _value(self.client.get(f"{API}/{path}", most=MOST_ANSWER), what)
 
     def _post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         return _value(self.client.post(f"{API}/{path}", dict(body), most=MOST_ANSWER), path)
+
+
+def _all_pages(ask: Callable[[str], Mapping[str, Any]], member: str) -> Iterator[dict[str, Any]]:
+    """The members of all pages. Half a list would read as if the rest had been deleted, so it is an error.
+
+    Raises:
+        UnreachableError: no usable answer, pages that lead in a circle, or without end.
+    """
+    token, count = "", 0
+    for _ in range(MOST_PAGES):
+        value = ask(token)
+        for item in _list(value, member):
+            count += 1
+            yield item
+        following = str(value.get("next_page_token") or "")
+        if not following:
+            return
+        if following == token or count > MOST_OBJECTS:
+            break
+        token = following
+    raise UnreachableError(f"the pages of {member} do not end")
 
 
 def _value(answer: Answer, what: str) -> dict[str, Any]:
@@ -147,7 +161,7 @@ def _value(answer: Answer, what: str) -> dict[str, Any]:
         if value.get("error_code") == "RESOURCE_DOES_NOT_EXIST":
             raise MissingError(f"{show(what)}: MLflow says RESOURCE_DOES_NOT_EXIST")
         raise UnreachableError(f"{show(what)}: answered 404 without saying that it is missing")
-    return value
+    return dict(clean(value))
 
 
 def _list(value: Mapping[str, Any], member: str) -> list[dict[str, Any]]:
@@ -162,6 +176,17 @@ def _object(value: Mapping[str, Any], member: str) -> dict[str, Any]:
     return found
 
 
-def _end(run: Mapping[str, Any]) -> int:
-    end = run["info"].get("end_time", 0)
-    return end if type(end) is int else 0
+def _runs(experiment_ids: list[str], ended: str) -> dict[str, Any]:
+    return {
+        "experiment_ids": experiment_ids,
+        "filter": f"attributes.end_time {ended}",
+        "order_by": ["attributes.end_time ASC"],
+        "max_results": PAGE,
+        "run_view_type": "ALL",
+    }
+
+
+def _end(run: Mapping[str, Any]) -> int | None:
+    info = run.get("info")
+    end = info.get("end_time") if isinstance(info, dict) else None
+    return end if type(end) is int else None

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from auditportal.connectors.foreign import clean
+
 KIT_MANIFEST = "application/vnd.kitops.modelkit.manifest.v1+json"
 KIT_CONFIG = "application/vnd.kitops.modelkit.config.v1+json"
 PACK_MANIFEST = "application/vnd.cncf.model.manifest.v1+json"
@@ -27,6 +29,7 @@ KINDS = {
 }  # fmt: skip
 SECTIONS = ("code", "datasets", "docs", "prompts", "mcpServers")
 MOST_LAYERS = 10_000
+MOST_NUMBER = 1e300  # beyond it a whole number is no float
 SIGNATURE_TAG = re.compile(r"sha256-[0-9a-f]{64}(\.(sig|att|sbom))?")
 
 
@@ -71,7 +74,7 @@ class ModelKit:
         return {
             str(name): float(value)
             for name, value in (found.items() if isinstance(found, dict) else ())
-            if isinstance(value, int | float) and not isinstance(value, bool)
+            if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST_NUMBER
         }
 
     @property
@@ -121,13 +124,14 @@ def blobs_of(manifest: Mapping[str, Any]) -> dict[str, int]:
 
 
 def read(manifest: Mapping[str, Any], config: bytes | None) -> ModelKit:
-    """What they say together. Never fails: what cannot be read is absent."""
+    """What they say together. Never fails: what cannot be read is absent, and what cannot be kept is replaced."""
+    manifest = clean(dict(manifest))
     media = config_of(manifest)
     kind = _format(manifest, media[2] if media else "")
     kitfile = _kitfile(kind, manifest, config)
-    components = list(_components(kitfile))
+    components = _Components(list(_components(kitfile)))
     layers = [
-        _layer(item, index, components)
+        _layer(item, components.of(item["digest"], index))
         for index, item in enumerate(_list(manifest.get("layers"))[:MOST_LAYERS])
         if isinstance(item, dict) and _is_digest(item.get("digest"))
     ]
@@ -156,16 +160,16 @@ def _kitfile(kind: str, manifest: Mapping[str, Any], config: bytes | None) -> di
     annotations = manifest.get("annotations")
     if kind == "modelpack" and isinstance(annotations, dict):
         text = annotations.get(KITFILE_ANNOTATION)
-        return _object(text.encode()) if isinstance(text, str) else {}
+        return _object(text) if isinstance(text, str) else {}
     return {}
 
 
-def _object(raw: bytes | None) -> dict[str, Any]:
+def _object(raw: bytes | str | None) -> dict[str, Any]:
     try:
         value = json.loads(raw or b"")
     except (ValueError, RecursionError):
         return {}
-    return value if isinstance(value, dict) else {}
+    return clean(value) if isinstance(value, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +192,24 @@ def _components(kitfile: Mapping[str, Any]) -> Iterator[_Component]:
                 yield _Component(section, item)
 
 
-def _layer(item: Mapping[str, Any], index: int, components: list[_Component]) -> Layer:
+class _Components:
+    """Finds a layer's component by digest where the Kitfile states one, else by order, as older kits leave it."""
+
+    def __init__(self, found: list[_Component]) -> None:
+        self._found = found
+        self._has_digests = any("digest" in item.value for item in found)
+        self._by_digest: dict[str, _Component] = {}
+        for item in found:
+            if _is_digest(item.value.get("digest")):
+                self._by_digest.setdefault(item.value["digest"], item)
+
+    def of(self, digest: str, index: int) -> _Component | None:
+        if self._has_digests:
+            return self._by_digest.get(digest)
+        return self._found[index] if index < len(self._found) else None
+
+
+def _layer(item: Mapping[str, Any], component: _Component | None) -> Layer:
     media_type = str(item.get("mediaType", ""))
     match = _LAYER.fullmatch(media_type)
     annotations = item.get("annotations")
@@ -196,7 +217,6 @@ def _layer(item: Mapping[str, Any], index: int, components: list[_Component]) ->
     kind = KINDS.get(match[1], media_type) if match else media_type
     if notes.get(SUBTYPE_ANNOTATION) == "prompt":
         kind = "Prompt"
-    component = _pair(item["digest"], index, components)
     value = component.value if component else {}
     return Layer(
         kind=kind or "Layer",
@@ -209,16 +229,6 @@ def _layer(item: Mapping[str, Any], index: int, components: list[_Component]) ->
         size=_size(item.get("size")),
         compression=(match[3] or "") if match else "",
     )
-
-
-def _pair(digest: str, index: int, components: list[_Component]) -> _Component | None:
-    """By digest where the Kitfile states it, else by order, as older kits leave it."""
-    for component in components:
-        if component.value.get("digest") == digest:
-            return component
-    if any("digest" in component.value for component in components):
-        return None
-    return components[index] if index < len(components) else None
 
 
 def _list(value: object) -> list[Any]:

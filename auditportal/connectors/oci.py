@@ -22,22 +22,29 @@ from auditportal.connectors.http import Answer, Client, refusal
 
 T = TypeVar("T")
 # Without the OCI types a Distribution registry says 404 about what it has.
-ACCEPT = (
-    "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, "
-    "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json"
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
 )
+ACCEPT = ", ".join(MANIFEST_TYPES)
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 REPOSITORY = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 MOST_MANIFEST = 4 * 1024 * 1024  # as registries themselves accept
 MOST_PAGES = 200  # of a tag list: 200 pages of what the registry likes to give
+MOST_TAGS = 100_000  # of one repository; a list without end must not fill the memory
 ATTEMPTS = 3
 PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0  # a Retry-After beyond it ends the attempt: the night goes on with the next object
 TOKEN_LIFE_S = 60.0  # when the token server does not say (distribution token spec)
 TOKEN_MARGIN_S = 10.0
+MOST_TOKEN_LIFE_S = 86_400
+MOST_TOKEN = 16_384  # characters; servers refuse longer headers
 MISSING_CODES = frozenset({"MANIFEST_UNKNOWN", "BLOB_UNKNOWN", "NAME_UNKNOWN"})
 WRONG_ACCEPT = "accept header"
+WEB_PAGE = "text/html"  # what login pages and proxies answer with, and no registry
 _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -55,12 +62,11 @@ class Manifest:
         Raises:
             MismatchError: bytes that are no JSON object; whatever they are, they are not the manifest.
         """
-        try:
-            value = json.loads(self.raw, object_pairs_hook=_once)
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            raise MismatchError("the manifest is no JSON object", expected="JSON", found=show(str(self.raw[:40])))
+        value = _object(self.raw)
+        if value is None:
+            raise MismatchError(
+                "the manifest is no JSON object with each member once", expected="JSON", found=show(str(self.raw[:40]))
+            )
         return value
 
 
@@ -80,7 +86,7 @@ class Registry:
     client: Client
     credentials: Credentials | None = None
     sleep: Callable[[float], None] = time.sleep
-    _tokens: dict[tuple[str, str, str], tuple[str, float]] = field(default_factory=dict)
+    _tokens: dict[str, tuple[str, float]] = field(default_factory=dict)  # by scope: the header, and until when
 
     def ping(self) -> None:
         """The registry answers, and lets us in.
@@ -110,10 +116,32 @@ class Registry:
             answer = self._ask(path, repository=repository)
             self._raise_missing(answer, f"repository {repository}")
             value = answer.json()
-            tags = value.get("tags") if isinstance(value, dict) else None
-            found |= {tag for tag in tags or [] if isinstance(tag, str) and TAG.fullmatch(tag)}
-            path = _next(answer, path)
+            # `null` is how a registry says that the last tag is gone; anything else that is no list is no answer.
+            tags = value.get("tags", False) if isinstance(value, dict) else False
+            if not isinstance(tags, list | None):
+                raise UnreachableError("answered without a list of tags")
+            found |= {tag for tag in tags or () if isinstance(tag, str) and TAG.fullmatch(tag)}
+            if len(found) > MOST_TAGS:
+                raise UnreachableError(f"names more than {MOST_TAGS} tags")
+            path = self._next(answer, path)
         return sorted(found)
+
+    def _next(self, answer: Answer, path: str) -> str | None:
+        """The next page, as the `Link` header names it; it may be relative to this one.
+
+        Raises:
+            UnreachableError: it lies on another host, where our credentials have no business.
+        """
+        match = re.match(r'\s*<([^>]*)>\s*;[^,]*rel="?next"?', answer.headers.get("link", ""))
+        if match is None:
+            return None
+        try:
+            target = urljoin(self.client.address(path), str(match[1]))
+        except ValueError:
+            target = ""
+        if not self.client.is_own(target):
+            raise UnreachableError("the tag list goes on at an address that is not the registry's")
+        return target
 
     def manifest(self, repository: str, reference: str) -> Manifest:
         """The manifest behind a tag or digest, hashed.
@@ -131,7 +159,12 @@ class Registry:
         answer = self._ask(path, repository=repository, headers={"Accept": ACCEPT}, most=MOST_MANIFEST)
         self._raise_missing(answer, f"manifest {repository}:{reference}")
         digest = "sha256:" + hashlib.sha256(answer.body).hexdigest()
-        if by_digest and digest != reference:
+        if digest == reference:
+            return Manifest(answer.body, digest, answer.media_type)
+        if not _looks_like_manifest(answer):
+            kind = show(answer.media_type) or "no type"
+            raise UnreachableError(f"answered with something that is no manifest ({kind})")
+        if by_digest:
             raise MismatchError(
                 f"the manifest of {repository} is not the one recorded", expected=reference, found=digest
             )
@@ -199,9 +232,12 @@ class Registry:
                     else:
                         take(chunk)
                 received = stream.received
+            is_right = found.hexdigest() == digest.removeprefix("sha256:")
+            if not is_right and stream.headers.get("content-type", "").lower().startswith(WEB_PAGE):
+                raise UnreachableError("answered with a web page instead of the blob")
             if size is not None and received != size:
                 raise MismatchError("another length", expected=f"{size} bytes", found=f"{received} bytes")
-            if found.hexdigest() != digest.removeprefix("sha256:"):
+            if not is_right:
                 raise MismatchError("other bytes", expected=digest, found=f"sha256:{found.hexdigest()}")
             for chunk in held:
                 take(chunk)
@@ -249,10 +285,8 @@ class Registry:
             raise UnreachableError("answered 401: the credentials are missing or not enough") from error
 
     def _authorization(self, repository: str) -> dict[str, str]:
-        for (_, _, scope), (header, until) in self._tokens.items():
-            if scope == _scope(repository) and time.monotonic() < until:
-                return {"Authorization": header}
-        return {}
+        header, until = self._tokens.get(_scope(repository), ("", 0.0))
+        return {"Authorization": header} if time.monotonic() < until else {}
 
     def _answer(self, challenge: str, repository: str) -> None:
         """Keeps what the challenge asks for: Basic credentials, or a token of its realm."""
@@ -262,32 +296,31 @@ class Registry:
         if scheme.lower() == "basic":
             if self.credentials is None:
                 raise UnreachableError("answered 401: it wants a user name and password, and none are configured")
-            self._tokens[("", "", scope)] = (self.credentials.basic(), time.monotonic() + 3600)
+            self._tokens[scope] = (self.credentials.basic(), time.monotonic() + 3600)
             return
         realm = parameters.get("realm", "")
         if scheme.lower() != "bearer" or not self.client.may_reach(realm):
-            host = show(urlsplit(realm).netloc) or "nowhere"
-            raise UnreachableError(f"answered 401 and sends to {host}, which is not a configured host")
+            raise UnreachableError(f"answered 401 and sends to {_place(realm)}, which is not a configured host")
         query = urlencode({"service": parameters.get("service", ""), "scope": scope})
         headers = {"Authorization": self.credentials.basic()} if self.credentials else {}
         answer = self.client.get(f"{realm}{'&' if '?' in realm else '?'}{query}", headers=headers)
-        if answer.status != 200:  # noqa: PLR2004 -- HTTP
-            raise UnreachableError(f"the token server answered {answer.status}")
+        error = refusal(answer)
+        if error is not None or answer.status != 200:  # noqa: PLR2004 -- HTTP
+            raise error or UnreachableError(f"the token server answered {answer.status}")
         value = answer.json()
         token = (value.get("token") or value.get("access_token")) if isinstance(value, dict) else None
-        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+        if not isinstance(token, str) or not re.fullmatch(r"[!-~]+", token) or len(token) > MOST_TOKEN:
             raise UnreachableError("the token server gave no token")
         life = value.get("expires_in")
-        lasts = float(life) if isinstance(life, int | float) and life > 0 else TOKEN_LIFE_S
-        until = time.monotonic() + max(lasts - TOKEN_MARGIN_S, 1.0)
-        self._tokens[(realm, parameters.get("service", ""), scope)] = (f"Bearer {token}", until)
+        lasts = min(life, MOST_TOKEN_LIFE_S) if isinstance(life, int | float) and life > 0 else TOKEN_LIFE_S
+        self._tokens[scope] = (f"Bearer {token}", time.monotonic() + max(lasts - TOKEN_MARGIN_S, 1.0))
 
     def _raise_missing(self, answer: Answer, what: str) -> None:
         """A 404 is "missing" only with the code that says so; any other is no answer about the object."""
         if answer.status != 404:  # noqa: PLR2004 -- HTTP
             return
         codes, messages = _errors(answer)
-        if codes & MISSING_CODES and not any(WRONG_ACCEPT in message for message in messages):
+        if codes & MISSING_CODES and not any(WRONG_ACCEPT in message.lower() for message in messages):
             raise MissingError(f"{what}: the registry says {', '.join(sorted(codes & MISSING_CODES))}")
         raise UnreachableError(f"{what}: answered 404 without saying that it is missing")
 
@@ -313,10 +346,27 @@ def _scope(repository: str) -> str:
     return f"repository:{repository}:pull" if repository else ""
 
 
-def _next(answer: Answer, path: str) -> str | None:
-    """The next page, as the `Link` header names it; it may be relative to this one."""
-    match = re.match(r'\s*<([^>]*)>\s*;[^,]*rel="?next"?', answer.headers.get("link", ""))
-    return urljoin(path, match[1]) if match else None
+def _looks_like_manifest(answer: Answer) -> bool:
+    """Whether these bytes are the registry's word about a manifest, right or wrong, and no page of somebody else's."""
+    if answer.media_type in MANIFEST_TYPES:
+        return True
+    value = _object(answer.body)
+    return value is not None and "schemaVersion" in value
+
+
+def _object(raw: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(raw, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _place(url: str) -> str:
+    try:
+        return show(urlsplit(url).netloc) or "nowhere"
+    except ValueError:
+        return "nowhere"
 
 
 def _few(chunks: Iterable[bytes], most: int) -> Iterator[bytes]:
