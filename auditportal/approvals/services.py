@@ -161,7 +161,7 @@ def _sign(
         role=signer.role if signer.is_active else "none",
         is_password_right=is_right,
         is_throttled=is_throttled,
-        has_signed=any(not item.is_stale and item.decision.signer_id == signer.pk for item in packet.decisions),
+        has_signed=packet.is_signed_by(signer),
         is_open=promotion.is_open,
         is_unchanged=seen == packet.fingerprint,
     )
