@@ -17,7 +17,9 @@ MOST_LAYER = 16 * 1024 * 1024  # of a layer looked into; cards live in small one
 MOST_UNPACKED = 64 * 1024 * 1024
 MOST_MEMBERS = 10_000
 MOST_CARD = 1024 * 1024
+MOST_SHOWN = 64 * 1024  # of a card on a page; hostile markdown costs time by the square of its length
 MOST_FRONT = 16 * 1024
+MOST_FACT = 200
 _FRONT = re.compile(r"\A---\r?\n(.*?)\r?\n---\r?\n", re.DOTALL)
 # Links lead out of the portal, so they are few and marked; pictures would call home, so there are none.
 TAGS = {
@@ -49,14 +51,16 @@ def find(raw: bytes, *, compression: str = "") -> str | None:
                 if count >= MOST_MEMBERS:
                     break
                 name = member.name.rpartition("/")[2].lower()
-                if not member.isreg() or name not in NAMES or member.size > MOST_CARD:
+                if not member.isreg() or name not in NAMES or not 0 <= member.size <= MOST_CARD:
                     continue
                 file = tar.extractfile(member)
                 if file is not None and (best is None or NAMES.index(name) < best[0]):
                     best = (NAMES.index(name), file.read(MOST_CARD).decode("utf-8", "replace"))
-    except (tarfile.TarError, OSError, ValueError):
-        pass  # what was read before the damage still counts; without it there is no card
-    return best[1] if best else None
+    except (tarfile.TarError, OSError, EOFError, ValueError, ArithmeticError, LookupError, RuntimeError):
+        # Damaged headers fail in all these ways in tarfile, chained ones by its recursion. What was read before
+        # the damage still counts; without it there is no card.
+        pass
+    return best[1].replace("\x00", "\ufffd") if best else None
 
 
 def _plain(raw: bytes, compression: str) -> bytes | None:
@@ -75,23 +79,44 @@ def render(text: str) -> Card:
     match = _FRONT.match(text)
     facts = _facts(match[1]) if match else {}
     body = text[match.end() :] if match else text
-    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(body[:MOST_CARD])
+    html = MarkdownIt("commonmark", {"html": False}).enable("table").render(body[:MOST_SHOWN])
     lowered = re.sub(r"(</?)h1>", r"\1h2>", html)
-    clean = nh3.clean(lowered, tags=TAGS, attributes={"a": {"href"}}, url_schemes={"http", "https"})
+    clean = nh3.clean(
+        lowered,
+        tags=TAGS,
+        attributes={"a": {"href"}},
+        url_schemes={"http", "https"},
+        link_rel="noopener nofollow",
+        attribute_filter=_outward,
+    )
     return Card(facts, clean)
 
 
+def _outward(_tag: str, name: str, value: str) -> str | None:
+    """A link that leads out of the portal; one into it could pass for the portal's own."""
+    return value if name != "href" or value.startswith(("http://", "https://")) else None
+
+
+class _Loader(yaml.BaseLoader):
+    """Everything as text, tags ignored, and no aliases: they can grow a few lines into gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read")
+        return super().compose_node(parent, index)
+
+
 def _facts(text: str) -> dict[str, str]:
-    if len(text) > MOST_FRONT or re.search(r"[&*][A-Za-z0-9_]", text):
-        return {}  # aliases can grow a few lines into gigabytes
+    if len(text) > MOST_FRONT:
+        return {}
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError):
+        value = yaml.load(text, _Loader)  # noqa: S506 -- a loader that makes texts, lists and dictionaries only
+    except (yaml.YAMLError, RecursionError, ValueError, TypeError):
         return {}
     if not isinstance(value, dict):
         return {}
     return {
-        str(name)[:64]: ", ".join(map(str, item)) if isinstance(item, list) else str(item)[:200]
+        str(name)[:64]: (", ".join(map(str, item)) if isinstance(item, list) else item)[:MOST_FACT]
         for name, item in list(value.items())[:20]
-        if isinstance(item, str | int | float | list)
+        if isinstance(item, str | list)
     }
