@@ -1,8 +1,12 @@
-"""`POST /api/v1/events`: one native event or a batch, all of it or nothing of it. A plain view: it is the hot path."""
+"""`/api/v1/events`: POST records one event or a batch, all of it or nothing; GET searches as the timeline does.
+
+Plain views: recording is the hot path, and what is found goes out as the recorded bytes.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlencode
 
 import orjson
 from django.conf import settings
@@ -16,25 +20,30 @@ from django.views.decorators.csrf import csrf_exempt
 
 from auditportal.accounts import services as accounts
 from auditportal.accounts.models import ApiToken
+from auditportal.accounts.queries import actor_ids
 from auditportal.api.authentication import bearer
 from auditportal.api.problems import problem
 from auditportal.ingest import native, services
 from auditportal.ingest.collector import collector
 from auditportal.ingest.errors import RecordedConflictError
-from auditportal.ledger.drafts import Actor
+from auditportal.ledger import queries as ledger, search
+from auditportal.ledger.drafts import Actor, instant
 from auditportal.ledger.errors import InvalidEventError
+from auditportal.ledger.queries import RecordedEvent
+from auditportal.ledger.query import QueryError, parse
 from auditportal.ledger.services import Recorded
 
-SCOPE = "events:write"
+WRITE, READ = "events:write", "events:read"
+PAGE, MOST_PAGE = 50, 100
 
 
 @csrf_exempt
 @login_not_required
 def collection(request: HttpRequest) -> HttpResponse:
-    """The events resource: POST records; GET, the search, is `list_events`."""
-    if request.method != "POST":
-        response = problem(405, "Method not allowed", "POST one event or a list of events")
-        response["Allow"] = "POST"
+    """The events resource."""
+    if request.method not in ("POST", "GET", "HEAD"):
+        response = problem(405, "Method not allowed", "POST one event or a list of events, or GET a search")
+        response["Allow"] = "GET, HEAD, POST"
         return response
     token = accounts.authenticate_token(bearer(request), now=timezone.now())
     if token is None:
@@ -43,11 +52,50 @@ def collection(request: HttpRequest) -> HttpResponse:
         )
         response["WWW-Authenticate"] = "Bearer"
         return response
-    if not token.may(SCOPE):
-        return problem(403, "Not allowed", f"this token lacks the scope {SCOPE}")
+    scope = WRITE if request.method == "POST" else READ
+    if not token.may(scope):
+        return problem(403, "Not allowed", f"this token lacks the scope {scope}")
+    if request.method != "POST":
+        return _search(request)
     if request.content_type not in ("application/json", ""):
         return problem(415, "Unsupported media type", "send application/json")
     return _record(request, token)
+
+
+def _search(request: HttpRequest) -> HttpResponse:
+    """A page of what the query finds, each event verified on read; a broken one comes as its failure, not as fact."""
+    text = request.GET.get("q", "").strip()
+    limit = request.GET.get("limit", str(PAGE))
+    if not limit.isdigit() or not 1 <= int(limit) <= MOST_PAGE:
+        return problem(400, "The search was not understood", f"limit is 1 to {MOST_PAGE}")
+    after = search.Cursor.parse(request.GET.get("cursor", ""))
+    if after is None and request.GET.get("cursor"):
+        return problem(400, "The search was not understood", "this cursor is none of ours")
+    try:
+        query = parse(text)
+        page = search.page(query, now=timezone.now(), resolve=actor_ids, after=after, most=int(limit))
+    except QueryError as error:
+        return problem(400, "The search was not understood", error.message, start=error.start, end=error.end)
+    except search.SearchTooSlowError:
+        return problem(503, "The search took too long", "narrow it with a time range, such as during:7d")
+    body: dict[str, Any] = {"events": [_found(event) for event in ledger.recorded(page.seqs)]}
+    if page.older:
+        parameters = {"q": text, "limit": limit, "cursor": str(page.older)}
+        body["next"] = f"{settings.PUBLIC_URL}/api/v1/events?{urlencode(parameters)}"
+    response = HttpResponse(orjson.dumps(body), content_type="application/json")
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _found(event: RecordedEvent) -> dict[str, Any]:
+    item: dict[str, Any] = {"seq": event.seq, "proof": str(event.proof), "leaf_hash": event.leaf.hex()}
+    if event.is_broken:
+        return item | {"failure": event.failure}
+    if event.recorded_at is not None:
+        item["recorded_at"] = instant(event.recorded_at)
+    if event.raw_body is None:
+        return item | {"absent": "erased"}
+    return item | {"body": orjson.Fragment(event.raw_body)}
 
 
 def _record(request: HttpRequest, token: ApiToken) -> HttpResponse:

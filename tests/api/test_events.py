@@ -263,6 +263,6 @@ def test_expired_revoked_and_unscoped_tokens_open_nothing(post):
 
 def test_other_media_type_and_method(post, client):
     assert post(EVENT, content_type="text/plain").status_code == 415
-    answer = client.get("/api/v1/events")
-    assert (answer.status_code, answer["Allow"]) == (405, "POST")
+    answer = client.put("/api/v1/events")
+    assert (answer.status_code, answer["Allow"]) == (405, "GET, HEAD, POST")
     assert client.get("/api/v1/nothing").json()["status"] == 404
