@@ -130,5 +130,11 @@ def test_schema_and_reader_refuse_the_same_events(event):
         read(event)
 
 
+def test_schema_is_served_to_everybody(client):
+    answer = client.get("/api/v1/schema/event.json")
+    assert answer.json() == event_schema()
+    assert answer["Cache-Control"] == "public, max-age=3600"
+
+
 def test_schema_is_a_schema():
     jsonschema.Draft202012Validator.check_schema(event_schema())

@@ -23,6 +23,9 @@ ROUTES = {
     "event-row": ("/events/1/row/", READERS),
     "event-json": ("/events/1/json", READERS),
     "event-proof": ("/events/1/proof", READERS),
+    "approvals": ("/approvals/", READERS),
+    "approvals-new": ("/approvals/new/", {"alice", "bob", "erin"}),
+    "reconciliation": ("/reconciliation/", READERS),
     "integrity": ("/integrity/", READERS),
     "tlog-checkpoint": ("/tlog/checkpoint", OPEN),
     "account": ("/account/", EVERYBODY),
@@ -38,6 +41,14 @@ ROUTES = {
 # Addresses whose answer is no page: a redirect, a form's target, or a step inside allauth's own flow.
 ELSEWHERE = {
     "jump": "redirects; test_timeline.py",
+    "approvals-detail": "needs a request; test_approvals.py",
+    "approvals-sign": "POST only; test_approvals.py",
+    "approvals-reject": "POST only; test_approvals.py",
+    "approvals-withdraw": "POST only; test_approvals.py",
+    "reconciliation-start": "POST only; test_reconciliation.py",
+    "reconciliation-run": "needs a run; test_reconciliation.py",
+    "reconciliation-cancel": "POST only; test_reconciliation.py",
+    "reconciliation-finding": "needs a finding; test_reconciliation.py",
     "settings-role": "POST only; test_people.py",
     "settings-revoke": "POST only; test_people.py",
     "account_logout": "a stranger is sent to the overview, and so to sign in; test_account.py",
@@ -50,6 +61,7 @@ ELSEWHERE = {
     "mfa_generate_recovery_codes": "needs an active factor; test_account.py",
     "mfa_download_recovery_codes": "needs an active factor; test_account.py",
     "api-events": "tokens, not people; tests/api/test_events.py",
+    "api-event-schema": "open and cached; tests/api/test_search.py",
     "hooks-oci": "tokens, not people; tests/api/test_hooks.py",
     "hooks-mlflow": "signatures, not people; tests/api/test_hooks.py",
 }
