@@ -18,7 +18,6 @@ _HEADER = re.compile(
     rb'"streams":"([0-9a-f]{64})",'
     rb'"t":"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z)","v":1\}'
 )
-_TEMPLATE = b'{"body":"%b","id":"%b","log":"%b","prev":"%b","seq":%d,"streams":"%b","t":"%b","v":1}'
 MAX_SEQ_DIGITS = 18  # a log of 10^18 entries is not to be had; longer numbers are refused before they are read
 MAX_HEADER_BYTES = 65_535  # an entry of C2SP tlog-tiles has a 16-bit length
 
@@ -38,15 +37,10 @@ class Header:
 
 def make_header(*, body: bytes, event_id: str, origin: str, prev: bytes, seq: int, streams: bytes, t: str) -> bytes:
     """The exact bytes of a header; the members are taken as valid, as `parse_header` would find."""
-    return _TEMPLATE % (
-        body.hex().encode(),
-        event_id.encode(),
-        origin.encode(),
-        prev.hex().encode(),
-        seq,
-        streams.hex().encode(),
-        t.encode(),
-    )
+    return (
+        f'{{"body":"{body.hex()}","id":"{event_id}","log":"{origin}","prev":"{prev.hex()}","seq":{seq},'
+        f'"streams":"{streams.hex()}","t":"{t}","v":1}}'
+    ).encode()
 
 
 def parse_header(raw: bytes, place: str = "") -> Header:

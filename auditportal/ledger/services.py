@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,6 +17,7 @@ from typing import ParamSpec, TypeVar
 
 from django.conf import settings
 from django.db import OperationalError, connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from auditportal.ledger import copying, drafts
@@ -91,28 +91,45 @@ def append_prepared(items: Sequence[Prepared]) -> list[Recorded]:
     """As `append`, for events prepared before the transaction began."""
     if not items:
         return []
+    fields = [_pack(item) for item in items]
     with connection.cursor() as cursor:
+        seen = _seen(cursor, items)
         cursor.execute("SELECT size, leaf, t FROM ledger_head WHERE id = 1 FOR UPDATE")
         size, leaf, last_t = cursor.fetchone()
         if size == 0 and not (len(items) == 1 and items[0].source == drafts.PORTAL):
             raise LedgerError("the log has not begun: run manage.py setup_database")
-        known = _known(items)
+        known = _known(cursor, items, seen, size)
         t = max(drafts.instant(timezone.now()), last_t)
         result, entries, bodies, fresh = _place(
-            items, known, origin=settings.LOG_ORIGIN, seq=size, prev=bytes(leaf), t=t
+            items, fields, known, origin=settings.LOG_ORIGIN, seq=size, prev=bytes(leaf), t=t
         )
         if entries:
             with cursor.copy("COPY ledger_entry (seq, source, event_id, header, leaf_hash) FROM STDIN BINARY") as copy:
-                copy.write(copying.rows(5, entries))
+                copy.write(copying.stream(entries))
             with cursor.copy("COPY ledger_body (seq, salt, body, streams, fingerprint) FROM STDIN BINARY") as copy:
-                copy.write(copying.rows(5, bodies))
+                copy.write(copying.stream(bodies))
             _keep_aside(fresh)
             cursor.execute(f"NOTIFY {CHANNEL}")
     return result
 
 
+def _pack(item: Prepared) -> tuple[bytes, bytes]:
+    """The fields of entry and body that need no place."""
+    return (
+        copying.packed(item.source.encode(), bytes.fromhex(item.event_id.replace("-", ""))),
+        copying.packed(item.salt, item.body, item.stream_hashes, item.fingerprint),
+    )
+
+
 def _place(
-    items: Sequence[Prepared], known: dict[tuple[str, str], _Known], *, origin: str, seq: int, prev: bytes, t: str
+    items: Sequence[Prepared],
+    fields: Sequence[tuple[bytes, bytes]],
+    known: dict[tuple[str, str], _Known],
+    *,
+    origin: str,
+    seq: int,
+    prev: bytes,
+    t: str,
 ) -> tuple[list[Recorded], list[bytes], list[bytes], list[tuple[int, Prepared]]]:
     """Gives each new event its seq and header; packs the rows for COPY."""
     result: list[Recorded] = []
@@ -120,7 +137,7 @@ def _place(
     bodies: list[bytes] = []
     fresh: list[tuple[int, Prepared]] = []
     conflicts: list[Conflict] = []
-    for index, item in enumerate(items):
+    for index, (item, (of_entry, of_body)) in enumerate(zip(items, fields, strict=True)):
         key = (item.source, item.event_id)
         before = known.get(key)
         if before is not None:
@@ -141,21 +158,8 @@ def _place(
         )
         prev = headers.leaf_hash(header)
         known[key] = _Known(place, prev, item.salt, item.fingerprint)
-        number = copying.bigint(place)
-        entries.append(
-            number
-            + copying.binary(item.source.encode())
-            + copying.binary(uuid.UUID(item.event_id).bytes)
-            + copying.binary(header)
-            + copying.binary(prev)
-        )
-        bodies.append(
-            number
-            + copying.binary(item.salt)
-            + copying.binary(item.body)
-            + copying.binary(item.stream_hashes)
-            + copying.binary(item.fingerprint)
-        )
+        entries.append(copying.keyed(place, of_entry + copying.packed(header, prev), 4))
+        bodies.append(copying.keyed(place, of_body, 4))
         fresh.append((place, item))
         result.append(Recorded(place, item.event_id, prev, is_new=True))
     if conflicts:
@@ -176,18 +180,51 @@ class _Known:
         return fingerprint(self.salt, item.submitted) == self.fingerprint
 
 
-def _known(items: Sequence[Prepared]) -> dict[tuple[str, str], _Known]:
-    """What is recorded already under one of these idempotency keys."""
-    with connection.cursor() as cursor:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Which of the ids stand in the log, as far as it had `size` entries; looked up before the lock."""
+
+    size: int
+    event_ids: list[str]
+
+
+def _seen(cursor: CursorWrapper, items: Sequence[Prepared]) -> _Seen:
+    # One statement, so one snapshot: the head moves with its entries, so all below its size are seen. A count an id,
+    # as the planner would read the whole table for a plain `= ANY` over so many.
+    cursor.execute(
+        "SELECT size, ARRAY(SELECT w.id::text FROM unnest(%s::uuid[]) w(id) WHERE"
+        " (SELECT count(*) FROM ledger_entry e WHERE e.event_id = w.id AND e.source = ANY(%s)) > 0)"
+        " FROM ledger_head WHERE id = 1",
+        [_uuids(items), sorted({item.source for item in items})],
+    )
+    return _Seen(*cursor.fetchone())
+
+
+def _uuids(items: Sequence[Prepared]) -> str:
+    """As the text of an array: to adapt a list takes longer than to search for what is in it."""
+    return "{" + ",".join([item.event_id for item in items]) + "}"
+
+
+def _known(cursor: CursorWrapper, items: Sequence[Prepared], seen: _Seen, size: int) -> dict[tuple[str, str], _Known]:
+    """What is recorded already under one of these idempotency keys, now that the log stands still at `size`."""
+    event_ids = set(seen.event_ids)
+    if size > seen.size:  # others were faster: only what they added has to be looked at
         cursor.execute(
-            "SELECT e.source, e.event_id::text, e.seq, e.leaf_hash, b.salt, b.fingerprint"
-            " FROM ledger_entry e JOIN ledger_body b USING (seq) WHERE e.event_id = ANY(%s::uuid[])",
-            [[item.event_id for item in items]],
+            "SELECT event_id::text FROM ledger_entry WHERE seq >= %s AND event_id = ANY(%s::uuid[])",
+            [seen.size, _uuids(items)],
         )
-        return {
-            (source, event_id): _Known(seq, bytes(leaf), _bytes(salt), _bytes(print_))
-            for source, event_id, seq, leaf, salt, print_ in cursor.fetchall()
-        }
+        event_ids.update(event_id for (event_id,) in cursor.fetchall())
+    if not event_ids:
+        return {}
+    cursor.execute(
+        "SELECT e.source, e.event_id::text, e.seq, e.leaf_hash, b.salt, b.fingerprint"
+        " FROM ledger_entry e JOIN ledger_body b USING (seq) WHERE e.event_id = ANY(%s::uuid[])",
+        [sorted(event_ids)],
+    )
+    return {
+        (source, event_id): _Known(seq, bytes(leaf), _bytes(salt), _bytes(print_))
+        for source, event_id, seq, leaf, salt, print_ in cursor.fetchall()
+    }
 
 
 def _bytes(value: memoryview | bytes | None) -> bytes | None:

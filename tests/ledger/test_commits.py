@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.synchronize import Barrier
 
 import pytest
 from django.db import connection, connections, transaction
 
 from auditportal.ledger import services
-from auditportal.ledger.errors import NotRecordingError
+from auditportal.ledger.errors import ConflictError, NotRecordingError
 from auditportal.ledger.models import Entry
 from tests.factories import make_draft, record, record_many
 
@@ -45,3 +48,62 @@ def test_eight_processes_append_without_a_gap(committed: str, seal: Callable[[],
     assert [worker.exitcode for worker in workers] == [0] * 8
     assert list(Entry.objects.order_by("seq").values_list("seq", flat=True)) == list(range(121))
     assert seal() == 121
+
+
+def _append_ids_in_process(database: str, barrier: Barrier, ids: list[str]) -> None:
+    connections["default"].settings_dict["NAME"] = database
+    for start in range(0, len(ids), 10):
+        barrier.wait(30)
+        record(*(make_draft(event_id=event_id) for event_id in ids[start : start + 10]))
+    connection.close()
+
+
+def test_same_ids_appended_by_many_at_once_stand_once(committed: str):
+    """Each process looks its ids up before it waits for the head, and again for what came in between."""
+    connections.close_all()
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(4)
+    ids = [str(uuid.UUID(int=number, version=4)) for number in range(100)]
+    orders = [ids, ids[::-1], ids[50:] + ids[:50], ids]
+    workers = [context.Process(target=_append_ids_in_process, args=(committed, barrier, order)) for order in orders]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert Entry.objects.count() == 101
+    assert sorted(str(found) for found in Entry.objects.filter(seq__gt=0).values_list("event_id", flat=True)) == ids
+
+
+def test_id_recorded_between_look_up_and_lock_is_found(committed: str, monkeypatch):
+    looked_up = services._seen
+    [first, other] = [make_draft(event_id=str(uuid.uuid4()), submitted=text) for text in (b"1", b"2")]
+
+    def overtaken(cursor, items):
+        seen = looked_up(cursor, items)
+        with overtaker(), transaction.atomic():
+            services.append([first, make_draft()])
+        return seen
+
+    @contextmanager
+    def overtaker() -> Iterator[None]:
+        """Another connection in the place of this one, as if another process appended now."""
+        monkeypatch.setattr(services, "_seen", looked_up)
+        mine = connections["default"]
+        del connections["default"]
+        try:
+            yield
+        finally:
+            connections["default"].close()
+            connections["default"] = mine
+
+    monkeypatch.setattr(services, "_seen", overtaken)
+    with transaction.atomic():
+        [recorded, new] = services.append([first, other])
+    assert (recorded.seq, recorded.is_new, new.seq, new.is_new) == (1, False, 3, True)
+    monkeypatch.setattr(services, "_seen", overtaken)
+    third = make_draft(event_id=str(uuid.uuid4()), submitted=b"3")
+    first = third
+    changed = make_draft(event_id=third.event_id, submitted=b"4")
+    with pytest.raises(ConflictError), transaction.atomic():
+        services.append([changed])
