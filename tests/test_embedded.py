@@ -14,7 +14,7 @@ import redis
 
 from auditportal.embedded import environment, processes
 from auditportal.embedded.engines import Engines
-from auditportal.embedded.places import find, socket_directory
+from auditportal.embedded.places import EngineError, find, socket_directory
 
 
 @pytest.fixture
@@ -60,6 +60,14 @@ def test_killed_postmaster_is_started_again_and_nothing_committed_is_lost(data):
     os.kill(pid, signal.SIGKILL)
     fresh = Engines(data).start()
     assert query(fresh.database_owner_url, "SELECT count(*) FROM kept") == 1000
+
+
+def test_database_whose_passwords_were_thrown_away_says_so(data):
+    Engines(data).start()
+    Engines(data).stop()
+    (data / "engines.secret").unlink()
+    with pytest.raises(EngineError, match="start with --fresh"):
+        Engines(data).start()
 
 
 def test_wrong_password_and_superuser_without_one_are_refused(data):

@@ -87,7 +87,16 @@ class Engines:
             running = self._start_both(passwords)
         self._running = running
         endpoints = self._endpoints(running, passwords)
-        self._provision(running, passwords)
+        try:
+            self._provision(running, passwords)
+        except Exception as error:
+            # Told by its text, since the driver is not imported before the packages are there.
+            if "password authentication failed" not in str(error):
+                raise
+            raise EngineError(
+                f"the database in {self.places.database} has other passwords than {self.places.data} holds: its "
+                "directory was removed or replaced. Bring it back, or start with --fresh and lose what was recorded"
+            ) from error
         return endpoints
 
     def stop(self) -> None:

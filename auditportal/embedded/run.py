@@ -176,6 +176,7 @@ def _is_free(port: int) -> bool:
 def _prepare(data: Path, variables: Mapping[str, str]) -> None:
     """Tables, static files, in a fresh demo its people, and a first verification of the log."""
     _manage(variables, "setup_database")
+    _manage(variables, "setup_signing")
     digest = _static_digest()
     note = data / "portal" / "static.sha256"
     if not note.exists() or note.read_text() != digest:
