@@ -29,6 +29,7 @@ LOG_ORIGIN = ENV.get("AUDITPORTAL_ORIGIN") or "demo.invalid/00000000"
 PUBLIC_URL = ENV.get("AUDITPORTAL_URL", "http://localhost:8000").rstrip("/")
 DATA = Path(ENV.get("AUDITPORTAL_DATA") or ROOT / "var" / "portal")
 SIGNER_DIRECTORY = Path(ENV.get("AUDITPORTAL_SIGNER") or DATA / "signer")
+BUNDLE_SIGNER = Path(ENV.get("AUDITPORTAL_BUNDLE_SIGNER") or SIGNER_DIRECTORY.parent / "bundle-signer")
 
 if PRODUCTION:
     if DEBUG:

@@ -158,8 +158,14 @@ class _Run:
         self.checks.append(Check(what, Status.NOT_CHECKED, why))
 
 
-def verify(bag: Bag, trust: Trust) -> Result:
-    """Every check that can be made with what is known from outside; never raises for what the bundle holds."""
+def verify(bag: Bag, trust: Trust, on_event: Callable[[int], None] = lambda _: None) -> Result:
+    """Every check that can be made with what is known from outside; never raises for what the bundle holds.
+
+    Args:
+        bag: The files.
+        trust: What is known from outside.
+        on_event: Called with the seq of each event of the model that was proven, to show progress.
+    """
     run, result = _Run(), Result()
     faults = bags.check_manifests(bag)
     for fault in faults:
@@ -172,7 +178,7 @@ def verify(bag: Bag, trust: Trust) -> Result:
     description = run.attempt("scope", lambda: _describe(bag))
     if description is not None:
         result.scope = dict(description.value["scope"]) | {"log": description.log}
-        _check_content(run, bag, trust, description, signer)
+        _check_content(run, bag, trust, description, signer, on_event)
     for what in _unread(bag):
         run.skip(what, "this version reads no such file")
     result.checks = run.checks
@@ -312,7 +318,14 @@ def _path(value: object, place: str) -> list[bytes]:
 # ---- what the log proves --------------------------------------------------------------------------------------------
 
 
-def _check_content(run: _Run, bag: Bag, trust: Trust, description: _Description, signer: cms.Signed | None) -> None:
+def _check_content(
+    run: _Run,
+    bag: Bag,
+    trust: Trust,
+    description: _Description,
+    signer: cms.Signed | None,
+    on_event: Callable[[int], None],
+) -> None:
     note = run.attempt("checkpoint", lambda: _checkpoint(bag, description))
     if note is None:
         return
@@ -323,7 +336,7 @@ def _check_content(run: _Run, bag: Bag, trust: Trust, description: _Description,
     _check_earlier(run, trust, checkpoint, proofs)
     if support is None:
         return
-    facts = run.attempt("events of the model", lambda: _events(bag, description, checkpoint, support))
+    facts = run.attempt("events of the model", lambda: _events(bag, description, checkpoint, support, on_event))
     if facts is None:
         return
     signatures = run.attempt(
@@ -637,7 +650,11 @@ def _earlier(note: str, checkpoint: checkpoints.Checkpoint, proofs: Mapping[int,
 
 
 def _events(
-    bag: Bag, description: _Description, checkpoint: checkpoints.Checkpoint, support: _Support
+    bag: Bag,
+    description: _Description,
+    checkpoint: checkpoints.Checkpoint,
+    support: _Support,
+    on_event: Callable[[int], None],
 ) -> tuple[Facts, str]:
     """Every event of the model stands here, proven one by one, and nothing is left out."""
     proofs = _map_proofs(bag)
@@ -666,6 +683,7 @@ def _events(
                 )
             exports.check_inclusion(item, size=checkpoint.size, root=checkpoint.root, path=path)
             facts.add(item)
+            on_event(item.seq)
     fold.finish()
     counts = {
         "events": facts.events,
@@ -777,6 +795,11 @@ def _approval(
     if not isinstance(factors, list) or not factors or not all(isinstance(item, str) for item in factors):
         raise SignatureError(Name.SIGNATURE, f"{place}, factors", "how the person was authenticated", "nothing")
     _check_seen(statement["checkpoint"], seq, checkpoint, proofs)
+    return describe_signature(seq, body, statement, _printed_name(bag, seq, statement))
+
+
+def describe_signature(seq: int, body: events.Body, statement: Mapping[str, Any], printed_name: str) -> dict[str, Any]:
+    """One signature as the claims and the report tell it."""
     return {
         "seq": seq,
         "action": body["action"],
@@ -785,11 +808,11 @@ def _approval(
         "environment": statement["environment"],
         "signer": statement["signer"]["id"],
         "role": statement["signer"]["role"],
-        "printed_name": _printed_name(bag, seq, statement),
+        "printed_name": printed_name,
         "meaning": statement["meaning"],
         "at": statement["at"],
         "method": statement["method"],
-        "factors": ", ".join(factors),
+        "factors": ", ".join(body["metadata"]["approval"]["factors"]),
     }
 
 
@@ -868,6 +891,7 @@ def _claims(
     computed = claims.make(
         facts,
         model=description.model,
+        issued_to={name: description.value[name] for name in ("recipient", "purpose")},
         map_to=support.end,
         checkpoint={"size": checkpoint.size, "root": checkpoint.root.hex()},
         signatures=signatures,

@@ -21,6 +21,7 @@ from .exports import MapState, Opened
 EVENTS = "data/events/"
 _TEXTS = {
     "scope": ("Model that this bundle is about", "data/bundle.json#/scope", "scope"),
+    "issued_to": ("Whom the portal made this bundle for, and why, as it says", "data/bundle.json", "stated"),
     "map": ("Stream map up to which the model's events are complete", "data/events/support.jsonl", "map"),
     "checkpoint": ("Signed tree head that all entries are proven under", "data/proofs/checkpoint-to.txt", "checkpoint"),
     "events": ("Events of the model, none left out", EVENTS, "recount"),
@@ -125,6 +126,7 @@ def make(
     facts: Facts,
     *,
     model: str,
+    issued_to: Mapping[str, str],
     map_to: MapState,
     checkpoint: Mapping[str, Any],
     signatures: Sequence[Mapping[str, Any]],
@@ -132,6 +134,7 @@ def make(
     """Every claim of a bundle about one model, in order."""
     values: dict[str, Any] = {
         "scope": model,
+        "issued_to": dict(issued_to),
         "map": {"size": map_to.size, "seq": map_to.seq, "root": map_to.root.hex()},
         "checkpoint": dict(checkpoint),
         "events": facts.events,

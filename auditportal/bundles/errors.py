@@ -1,0 +1,15 @@
+"""What can go wrong with a bundle.
+
+BundleError        a request that cannot be; the message is for the person who asked
+└── ChangedError   what the bundle was to hold changed while it was built: a new map is recorded, and it is built anew
+"""
+
+from __future__ import annotations
+
+
+class BundleError(Exception):
+    pass
+
+
+class ChangedError(BundleError):
+    pass

@@ -1,0 +1,140 @@
+"""`report.html`: one file that loads nothing, made from the claims of a bundle and from nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from auditproof import claims
+from auditproof.canonical import pointer
+from auditproof.sealed import resolve
+
+CSS = Path(__file__).with_name("report.css")
+COMMAND = "python3 -m auditproof verify BUNDLE --key log.vkey --root ROOT.pem"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+LIMITS = (
+    "<strong>What cryptography cannot prove:</strong> that everything that happened was recorded, and that what was"
+    " recorded is true. What is proven is that the events in this bundle stand in the log as they were recorded, and"
+    " that between the two maps none of the model's events is left out, relative to the map. Whether the map mirrors"
+    " the log is shown by replaying it, which needs the whole log."
+)
+VERDICT = (
+    "It recomputes every number on these pages from the events. Without the log's key its verdict is"
+    " “self-consistent, not authenticated”. The commands for openssl alone stand in README.txt."
+)
+SESSION = (
+    "“session” means that the portal attests that it authenticated the person again; there is no signature of the"
+    " person's own."
+)
+NOTES = (
+    "Times are UTC. People stand under pseudonyms, except where a printed name belongs to a signature. The events"
+    " themselves are in data/events. Kitfiles are withheld because they name their authors; data/bundle.json lists"
+    " their digests."
+)
+PROMOTION = ("seq", "recorded", "outcome", "version", "environment")
+SIGNATURE = (
+    "seq", "printed_name", "role", "action", "meaning", "subject", "environment", "at", "method", "factors", "signer",
+)  # fmt: skip
+HEADINGS = {
+    "seq": "Event",
+    "recorded": "Recorded (UTC)",
+    "outcome": "Outcome",
+    "version": "Version",
+    "environment": "Environment",
+    "printed_name": "Printed name",
+    "role": "Role",
+    "action": "Decision",
+    "meaning": "Meaning",
+    "subject": "Version",
+    "at": "Signed (UTC)",
+    "method": "Method",
+    "factors": "Authenticated by",
+    "signer": "Pseudonym",
+    "count": "Events",
+}
+
+
+def render(stated: Sequence[Mapping[str, Any]]) -> bytes:
+    """The report of a bundle with these claims."""
+    page = _Page({str(claim["id"]): claim["value"] for claim in stated}, {c["id"]: c["text"] for c in stated})
+    body = "\n".join([*_first_page(page), *_lists(page)])
+    style = "".join(line.strip() for line in CSS.read_text(encoding="utf-8").splitlines())
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>Audit bundle</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    ).encode()
+
+
+class _Page:
+    def __init__(self, values: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+        self.values = values
+        self.texts = texts
+
+    def told(self, *steps: str | int) -> str:
+        """The value of a claim, marked so that a verifier finds it."""
+        place = ""
+        for step in steps:
+            place = pointer(place, step)
+        text = claims.display(resolve(self.values, place))
+        return f'<data data-claim="{escape(place)}">{escape(text)}</data>'
+
+    def fact(self, name: str, *steps: str | int) -> str:
+        return f"<dt>{escape(self.texts[name])}</dt><dd>{self.told(name, *steps)}</dd>"
+
+    def table(self, name: str, columns: Sequence[str]) -> str:
+        head = "".join(f'<th scope="col">{HEADINGS[column]}</th>' for column in columns)
+        rows = "".join(
+            "<tr>" + "".join(f"<td>{self.told(name, index, column)}</td>" for column in columns) + "</tr>"
+            for index in range(len(self.values[name]))
+        )
+        caption = f"<caption>{escape(self.texts[name])}</caption>"
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _first_page(page: _Page) -> list[str]:
+    counts = ("events", "promotions", "approvals", "rejections", "refusals", "failures", "erased", "withheld")
+    return [
+        '<section class="first">',
+        f"<h1>Audit bundle of {page.told('scope')}</h1>",
+        '<p class="sub">The model\'s whole history, from the first entry of the log to the map named below.</p>',
+        f'<div class="limit"><p>{LIMITS}</p></div>',
+        "<h2>In numbers</h2>",
+        "<dl>" + "".join(page.fact(name) for name in counts),
+        f"<dt>Findings opened</dt><dd>{page.told('findings', 'opened')}</dd>",
+        f"<dt>Findings closed</dt><dd>{page.told('findings', 'closed')}</dd>",
+        f"<dt>First event recorded</dt><dd>{page.told('period', 'first')}</dd>",
+        f"<dt>Last event recorded</dt><dd>{page.told('period', 'last')}</dd></dl>",
+        "<h2>Where it stands in the log</h2>",
+        f"<dl><dt>Entries in the checkpoint</dt><dd>{page.told('checkpoint', 'size')}</dd>",
+        f"<dt>Root of the checkpoint</dt><dd>{page.told('checkpoint', 'root')}</dd>",
+        f"<dt>Entries covered by the map</dt><dd>{page.told('map', 'size')}</dd>",
+        f"<dt>Root of the map</dt><dd>{page.told('map', 'root')}</dd>",
+        f"<dt>Event that states the map</dt><dd>{page.told('map', 'seq')}</dd></dl>",
+        "<h2>How to check it</h2>",
+        "<p>Get the log's key, the root certificate and the verifier from elsewhere than this bundle, then run:</p>",
+        f"<code>{COMMAND}</code>",
+        f"<p>{VERDICT}</p>",
+        f"<footer>Issued to {page.told('issued_to', 'recipient')} for: {page.told('issued_to', 'purpose')}.</footer>",
+        "</section>",
+    ]
+
+
+def _lists(page: _Page) -> list[str]:
+    return [
+        "<h2>Signatures</h2>",
+        page.table("signatures", SIGNATURE)
+        if page.values["signatures"]
+        else "<p>No decision was signed in the portal.</p>",
+        f"<p>{SESSION}</p>",
+        "<h2>Promotions</h2>",
+        page.table("promotion_list", PROMOTION)
+        if page.values["promotion_list"]
+        else "<p>No promotion was attempted.</p>",
+        "<h2>Events by action</h2>",
+        page.table("actions", ("action", "outcome", "count")) if page.values["actions"] else "<p>No events.</p>",
+        f"<p>{NOTES}</p>",
+    ]
