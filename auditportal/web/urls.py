@@ -6,7 +6,18 @@ from allauth.mfa.recovery_codes import views as codes_views
 from allauth.mfa.totp import views as totp_views
 from django.urls import path
 
-from auditportal.web import account, events, integrity, overview, people, timeline
+from auditportal.web import (
+    account,
+    approvals,
+    catalog,
+    compare,
+    events,
+    integrity,
+    overview,
+    people,
+    reconciliation,
+    timeline,
+)
 
 urlpatterns = [
     path("", overview.index, name="overview"),
@@ -20,6 +31,23 @@ urlpatterns = [
     path("events/<int:seq>/row/", events.row, name="event-row"),
     path("events/<int:seq>/json", events.as_json, name="event-json"),
     path("events/<int:seq>/proof", events.proof, name="event-proof"),
+    path("approvals/", approvals.index, name="approvals"),
+    path("approvals/new/", approvals.new, name="approvals-new"),
+    path("approvals/<uuid:pk>/", approvals.detail, name="approvals-detail"),
+    path("approvals/<uuid:pk>/approve/", approvals.sign, name="approvals-sign"),
+    path("approvals/<uuid:pk>/reject/", approvals.reject, name="approvals-reject"),
+    path("approvals/<uuid:pk>/withdraw/", approvals.withdraw, name="approvals-withdraw"),
+    path("reconciliation/", reconciliation.index, name="reconciliation"),
+    path("reconciliation/start/", reconciliation.start, name="reconciliation-start"),
+    path("reconciliation/runs/<int:pk>/", reconciliation.run, name="reconciliation-run"),
+    path("reconciliation/runs/<int:pk>/cancel/", reconciliation.cancel, name="reconciliation-cancel"),
+    path("reconciliation/findings/<int:pk>/", reconciliation.finding, name="reconciliation-finding"),
+    path("models/", catalog.index, name="models"),
+    path("models/<path:name>/compare/<str:base>..<str:head>/", compare.named, name="models-compare"),
+    path("models/<path:name>/versions/<str:version>/", catalog.version, name="models-version"),
+    path("models/<path:name>/", catalog.detail, name="models-detail"),
+    path("compare/", compare.pick, name="models-pick"),
+    path("compare.txt", compare.text, name="models-text"),
     path("integrity/", integrity.index, name="integrity"),
     path("tlog/checkpoint", integrity.checkpoint, name="tlog-checkpoint"),
     path("account/", account.index, name="account"),

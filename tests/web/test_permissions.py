@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from tests import kits
 from tests.factories import record
 
 READERS = {"alice", "bob", "carol", "dave", "erin", "frank"}
@@ -26,6 +27,12 @@ ROUTES = {
     "approvals": ("/approvals/", READERS),
     "approvals-new": ("/approvals/new/", {"alice", "bob", "erin"}),
     "reconciliation": ("/reconciliation/", READERS),
+    "models": ("/models/", READERS),
+    "models-detail": ("/models/acme/rf-model-audit/", READERS),
+    "models-version": ("/models/acme/rf-model-audit/versions/0.1.0/", READERS),
+    "models-compare": ("/models/acme/rf-model-audit/compare/0.1.0..0.1.0/", READERS),
+    "models-pick": ("/compare/", READERS),
+    "models-text": ("/compare.txt?a=acme/rf-model-audit:0.1.0&b=acme/rf-model-audit:0.1.0", READERS),
     "integrity": ("/integrity/", READERS),
     "tlog-checkpoint": ("/tlog/checkpoint", OPEN),
     "account": ("/account/", EVERYBODY),
@@ -82,6 +89,7 @@ def test_every_route_has_its_line():
 @pytest.fixture
 def log(people, seal):
     record()
+    kits.observe("0.1.0")
     seal()
 
 
