@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from auditportal.embedded.engines import Engines
 ORIGIN = "test.invalid/log"
 
 
+REDIS_DATABASES = 15  # besides the first, of a server's usual 16
 CRASHED = ("terminated by signal", "PANIC", "reinitializing")
 
 
@@ -31,8 +33,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line("\n".join(lines[max(0, number - 5) : number + 3]))
 
 
+def _apart() -> None:
+    """A worker has a Redis database of its own: a test that clears the cache ends no session of another worker."""
+    number = 1 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % REDIS_DATABASES
+    os.environ["REDIS_URL"] = re.sub(r"\bdb=0$", f"db={number}", os.environ["REDIS_URL"])
+
+
 def _begin() -> None:
     if os.environ.get("AUDITPORTAL_TEST_DIRECTORY"):
+        _apart()
         return  # a worker: everything stands in its environment
     directory = Path(tempfile.mkdtemp(prefix="auditportal-test-"))
     engines = None

@@ -15,12 +15,15 @@ from django.views.decorators.http import require_safe
 from redis.exceptions import RedisError
 
 from auditportal.accounts.roles import Permission
+from auditportal.approvals import queries as approvals
 from auditportal.ledger import guards, queries as ledger, search
 from auditportal.ledger.query import Query
+from auditportal.reconciliation import queries as reconciliation
 from auditportal.web.access import SignedInRequest
 from auditportal.web.rows import display
 
 SHOWN = 8  # newest events
+SHOWN_EACH = 5  # of what waits, and of what needs attention
 log = logging.getLogger("auditportal.health")
 
 
@@ -31,7 +34,12 @@ def index(request: SignedInRequest) -> HttpResponse:
     now = timezone.now()
     head = ledger.head()
     page = search.page(Query(), now=now, resolve=lambda _: [], after=None, most=SHOWN)
+    waiting, findings = approvals.waiting_for(request.user), reconciliation.open_findings()
     context = {
+        "waiting": waiting[:SHOWN_EACH],
+        "waiting_more": max(0, len(waiting) - SHOWN_EACH),
+        "findings": findings[:SHOWN_EACH],
+        "findings_more": max(0, len(findings) - SHOWN_EACH),
         "head": head,
         "seal_view": ledger.seal_state(now),
         "rows": display(ledger.recorded(page.seqs)),

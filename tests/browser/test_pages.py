@@ -49,7 +49,7 @@ def signed_in(filled, page: Page) -> Page:
 PAGES = [
     "/", "/timeline/", "/timeline/?q=action:promote+outcome:refused", "/timeline/?q=acton:promote", "/timeline/?q=nothing+action:train",
     "/events/20/", "/events/69/", "/integrity/", "/account/", "/account/password/", "/account/logout/", "/account/2fa/", "/settings/people/",
-    "/settings/tokens/", "/nowhere",
+    "/settings/tokens/", "/nowhere", "/approvals/", "/reconciliation/",
 ]  # fmt: skip
 
 
