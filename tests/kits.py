@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from django.db import transaction
+
 from auditportal.catalog import cards, services as catalog
 from auditportal.catalog.models import Version
 from auditportal.catalog.services import ObservedKit
@@ -89,6 +91,7 @@ def make_kit(kitfile: dict[str, Any], *, repository: str = REPOSITORY, layers: A
     return ObservedKit(**(given | changes))
 
 
+@transaction.atomic
 def observed(kit: ObservedKit, *, tag: str, now: datetime = NOON, state: str = "", note: str = "") -> Version:
     """The version of any kit, its tag noted."""
     version, _ = catalog.observe_kit(kit, tag=tag, now=now)
@@ -100,6 +103,7 @@ def observed(kit: ObservedKit, *, tag: str, now: datetime = NOON, state: str = "
     return version
 
 
+@transaction.atomic
 def observe_mlflow(name: str = "churn", version: str = "14", *, now: datetime = NOON, **changes: Any) -> Version:
     """A version as MLflow tells it."""
     value = {"name": name, "version": version, "creation_timestamp": 1_760_000_000_000, "run_id": "c07d2e"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from playwright.sync_api import Page, expect
 
 from auditportal.catalog import services as catalog
@@ -29,8 +30,9 @@ def filled(portal):
     kits.observe("v0", repository="acme/old", state="mismatch")
     kits.observe_mlflow()
     kits.observe_mlflow(LONG, description="x" * 300)
-    catalog.place(version=first, environment="production", request="", now=NOON)
-    catalog.place(version=second, environment="staging", request="", now=NOON)
+    with transaction.atomic():
+        catalog.place(version=first, environment="production", request="", now=NOON)
+        catalog.place(version=second, environment="staging", request="", now=NOON)
     subject = Subject("model_version", first.label)
     record(make_draft(action="promote", outcome="refused", environment="production", subject=subject, related=[]))
     [last] = record(make_draft(action="promote", environment="production", subject=subject, related=[]))
