@@ -35,6 +35,12 @@ def model_count() -> int:
     return Model.objects.count()
 
 
+def check_counts() -> dict[str, int]:
+    """How many versions stand in each state of their last check."""
+    rows = Version.objects.values("check_state").annotate(total=Count("id")).order_by("check_state")
+    return {row["check_state"]: row["total"] for row in rows}
+
+
 def versions_of(model: Model, *, before: int | None = None, most: int | None = None) -> list[Version]:
     """Newest first, without the bytes; `before` is the row id after which a page goes on."""
     found = model.versions.defer(*HEAVY).order_by("-id")
@@ -55,6 +61,15 @@ def find_model(name: str) -> Model | None:
 
 def find_version(label: str) -> Version | None:
     return Version.objects.select_related("model").filter(label=label).first()
+
+
+def find_reference(text: str) -> Version | None:
+    """By label, or by `repository@digest`; of two sources with the same repository the one known first."""
+    repository, at, digest = text.partition("@")
+    if at and digest.startswith("sha256:"):
+        found = Version.objects.select_related("model").filter(repository=repository, manifest_digest=digest)
+        return found.order_by("id").first()
+    return find_version(text)
 
 
 def version_named(model: Model, name: str) -> Version | None:

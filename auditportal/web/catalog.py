@@ -63,6 +63,8 @@ class Listed:
     href: str
     size: str
     packer: str
+    seen: str  # the day; its title has the rest
+    seen_iso: str
     tags: list[str]
     metrics: list[tuple[str, str]]
     stages: list[str]
@@ -140,7 +142,7 @@ def show(request: SignedInRequest, name: str, version_name: str) -> HttpResponse
         "model": model,
         "version": chosen,
         "tab": tab,
-        "tabs": _tabs(model, chosen),
+        "sections": _sections(model, chosen),
         "stages": _stages(model, placed),
         "model_href": address(model.name),
         "ask_href": _ask_href(request.user, chosen),
@@ -150,13 +152,13 @@ def show(request: SignedInRequest, name: str, version_name: str) -> HttpResponse
     return render(request, f"models/{tab}.html", context)
 
 
-def _tabs(model: Model, chosen: Version | None) -> list[Tab]:
+def _sections(model: Model, chosen: Version | None) -> list[Tab]:
     count = formats.count(model.versions.count())
-    tabs = [Tab("versions", "Versions", address(model.name), count)]
+    found = [Tab("versions", "Versions", address(model.name), count)]
     if chosen is not None:
         words = {"contents": "Contents", "card": "Card", "kitfile": "Kitfile"}
-        tabs += [Tab(key, words[key], address(model.name, chosen.name, tab=key)) for key in PARTS]
-    return [*tabs, Tab("history", "History", address(model.name, tab="history"))]
+        found += [Tab(key, words[key], address(model.name, chosen.name, tab=key)) for key in PARTS]
+    return [*found, Tab("history", "History", address(model.name, tab="history"))]
 
 
 def _part(
@@ -197,6 +199,8 @@ def _listed(model: Model, versions: list[Version], placed: list[Placement]) -> l
             address(model.name, item.name),
             formats.size(sizes[item.pk]) if item.pk in sizes else "",
             names.get(packers.get(item.manifest_digest, ""), packers.get(item.manifest_digest, "")),
+            formats.day(item.first_seen),
+            formats.iso(item.first_seen),
             tags.get((item.source, item.repository, item.manifest_digest), []) if item.manifest_digest else [],
             [(name, number(value)) for name, value in sorted(item.metrics.items())[:METRICS_SHOWN]],
             stages.get(item.pk, []),

@@ -121,9 +121,9 @@ def named(request: SignedInRequest, name: str, base: str, head: str) -> HttpResp
 @needs(Permission.READ)
 @require_safe
 def pick(request: SignedInRequest) -> HttpResponse:
-    """Any two versions by label; a missing or unknown one leads back with a word."""
+    """Any two versions, by label or digest; a missing or unknown one leads back with a word."""
     labels = [request.GET.get(key, "").replace("\0", "").strip() for key in ("a", "b")]
-    found = [queries.find_version(label) if label else None for label in labels]
+    found = [queries.find_reference(label) if label else None for label in labels]
     base, head = found
     if base is None or head is None:
         context = {
@@ -142,7 +142,7 @@ def pick(request: SignedInRequest) -> HttpResponse:
 @needs(Permission.READ)
 @require_safe
 def text(request: SignedInRequest) -> HttpResponse:
-    found = [queries.find_version(request.GET.get(key, "").replace("\0", "")) for key in ("a", "b")]
+    found = [queries.find_reference(request.GET.get(key, "").replace("\0", "")) for key in ("a", "b")]
     base, head = found
     if base is None or head is None:
         raise Http404

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
@@ -16,15 +20,37 @@ from redis.exceptions import RedisError
 
 from auditportal.accounts.roles import Permission
 from auditportal.approvals import queries as approvals
+from auditportal.approvals.models import Decision, Promotion
+from auditportal.catalog import queries as catalog
+from auditportal.catalog.models import Placement, Version
 from auditportal.ledger import guards, queries as ledger, search
-from auditportal.ledger.query import Query
+from auditportal.ledger.query import Form, Query, Term, Value
 from auditportal.reconciliation import queries as reconciliation
+from auditportal.web import formats
 from auditportal.web.access import SignedInRequest
+from auditportal.web.catalog import address
 from auditportal.web.rows import display
 
 SHOWN = 8  # newest events
 SHOWN_EACH = 5  # of what waits, and of what needs attention
+REFUSED = Query((Term("outcome", (Value(Form.EXACT, "refused"), Value(Form.EXACT, "failed"))),))
 log = logging.getLogger("auditportal.health")
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    number: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A version in production, and who signed for it."""
+
+    placement: Placement
+    href: str
+    approvers: list[str]
+    request: UUID | None
 
 
 @require_safe
@@ -41,12 +67,75 @@ def index(request: SignedInRequest) -> HttpResponse:
         "findings": findings[:SHOWN_EACH],
         "findings_more": max(0, len(findings) - SHOWN_EACH),
         "head": head,
+        "refused": _refused(now),
+        "bytes": _bytes(),
+        "in_production": _standings(catalog.in_production()),
         "seal_view": ledger.seal_state(now),
         "rows": display(ledger.recorded(page.seqs)),
         "vkey": ledger.vkey(),
         "public_url": settings.PUBLIC_URL,
     }
     return render(request, "overview/index.html", context)
+
+
+def _refused(now: datetime) -> Counter:
+    try:
+        found = search.count(REFUSED, now=now, resolve=lambda _: [])
+    except search.SearchTooSlowError:
+        return Counter("Not counted", "counting them took too long")
+    number = ("more than " if found.is_capped else "") + formats.count(found.number)
+    return Counter(number, "attempts stand in the log like successes")
+
+
+def _bytes() -> Counter:
+    """How many versions stood the last reading of all their bytes, and what became of the others."""
+    counts = catalog.check_counts()
+    good, total = counts.get(Version.Check.CHECKED, 0), sum(counts.values())
+    rest = [f"{formats.count(count)} {state}" for state, count in counts.items() if state != Version.Check.CHECKED]
+    if not total:
+        return Counter("None", "no version is known yet")
+    return Counter(
+        f"{formats.count(good)} of {formats.count(total)}", ", ".join(rest) or "every version was read and matched"
+    )
+
+
+def _standings(placed: Sequence[Placement]) -> list[Standing]:
+    requests = {item.pk: _uuid(item.request) for item in placed}
+    names = _approvers([request for request in requests.values() if request])
+    return [
+        Standing(
+            item,
+            address(item.model.name, item.version.name),
+            [formats.visible(name) for name in names.get(requests[item.pk], [])],
+            requests[item.pk] if requests[item.pk] in names else None,
+        )
+        for item in placed
+    ]
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None
+
+
+def _approvers(requests: list[UUID]) -> dict[UUID | None, list[str]]:
+    """Printed names by request; signatures that had gone stale before the last one do not count, and are left out."""
+    signed = Decision.objects.filter(
+        promotion__in=requests, promotion__state=Promotion.State.PROMOTED, intent=Decision.Intent.APPROVE
+    ).order_by("at")
+    by_request: dict[UUID, list[Decision]] = {}
+    for item in signed.defer("statement"):
+        by_request.setdefault(item.promotion_id, []).append(item)
+    return {
+        request: [item.printed_name for item in items if _covers(item) == _covers(items[-1])]
+        for request, items in by_request.items()
+    }
+
+
+def _covers(item: Decision) -> tuple[str, str]:
+    return item.policy_digest, item.evidence_digest
 
 
 @login_not_required

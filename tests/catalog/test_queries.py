@@ -33,6 +33,7 @@ def test_list_of_models_shows_the_newest_and_the_one_in_production():
         ("churn", 1, "14", "reported only", "", None, None),
     ]
     assert queries.model_count() == 2
+    assert queries.check_counts() == {"checked": 1, "reported only": 2}
 
 
 def test_versions_come_newest_first_with_their_size_and_without_their_bytes():
@@ -49,6 +50,9 @@ def test_finding_by_name_and_label():
     version = kits.observe("0.1.0")
     assert queries.find_version("acme/rf-model-audit:0.1.0") == version
     assert queries.find_version("acme/rf-model-audit:9") is None
+    assert queries.find_reference("acme/rf-model-audit:0.1.0") == version
+    assert queries.find_reference(f"{version.repository}@{version.manifest_digest}") == version
+    assert queries.find_reference(f"other@{version.manifest_digest}") is None
     assert queries.find_model("acme/rf-model-audit") == version.model
     assert queries.find_model("acme") is None
     assert queries.version_named(version.model, "0.1.0") == version
