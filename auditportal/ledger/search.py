@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -107,7 +107,8 @@ def _one(key: str, value: Value, resolve: Resolve) -> Condition:
         return _words(value)
     if key == "actor":
         ids = resolve(value.text) or [value.text]
-        return Condition("e.actor = ANY(%s)", (ids,))
+        # One is no list: `= ANY` loses the order of the index, and the page would be sorted from all that match.
+        return Condition("e.actor = %s", (ids[0],)) if len(ids) == 1 else Condition("e.actor = ANY(%s)", (ids,))
     if key in COLUMNS:
         return _compared(f"e.{key}", value)
     if key == "stage":
@@ -236,21 +237,25 @@ def _is_text(value: str) -> bool:
     return False
 
 
-@contextmanager
-def _bounded() -> Iterator[Any]:
-    """A cursor that gives up instead of blocking everybody.
+def _rows(sql: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """The answer to one statement that gives up instead of blocking everybody.
 
     Raises:
         SearchTooSlowError: after five seconds.
     """
+    # Both in one message, so in one transaction of their own, and the limit ends with it. Inside somebody else's
+    # transaction a savepoint keeps that one usable.
+    apart = transaction.atomic() if connection.in_atomic_block else nullcontext()
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(f"SET LOCAL statement_timeout = {PATIENCE_MS}")
-            yield cursor
+        with apart, connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL statement_timeout = {PATIENCE_MS}; {sql}", params)
+            cursor.nextset()
+            found: list[tuple[Any, ...]] = cursor.fetchall()
     except OperationalError as error:
         if getattr(error.__cause__, "sqlstate", "") == TIMED_OUT:
             raise SearchTooSlowError from error
         raise
+    return found
 
 
 def _where(found: list[Condition]) -> tuple[str, list[Any]]:
@@ -270,9 +275,7 @@ def page(query: Query, *, now: datetime, resolve: Resolve, after: Cursor | None,
         found.append(Condition(f"(e.{column}, e.seq) < (%s, %s)", (after.timestamp, after.seq)))
     where, params = _where(found)
     sql = f"SELECT e.seq, e.{column} FROM ledger_event e WHERE {where} ORDER BY e.{column} DESC, e.seq DESC LIMIT %s"
-    with _bounded() as cursor:
-        cursor.execute(sql, [*params, most + 1])
-        rows = cursor.fetchall()
+    rows = _rows(sql, [*params, most + 1])
     older = None
     if len(rows) > most:
         seq, moment = rows[most - 1]
@@ -283,11 +286,9 @@ def page(query: Query, *, now: datetime, resolve: Resolve, after: Cursor | None,
 def count(query: Query, *, now: datetime, resolve: Resolve) -> Count:
     """How many rows match, up to 10,000."""
     where, params = _where(conditions(query, now=now, resolve=resolve))
-    with _bounded() as cursor:
-        cursor.execute(
-            f"SELECT count(*) FROM (SELECT 1 FROM ledger_event e WHERE {where} LIMIT %s) c", [*params, COUNTED + 1]
-        )
-        number = cursor.fetchone()[0]
+    [(number,)] = _rows(
+        f"SELECT count(*) FROM (SELECT 1 FROM ledger_event e WHERE {where} LIMIT %s) c", [*params, COUNTED + 1]
+    )
     return Count(min(number, COUNTED), number > COUNTED)
 
 
@@ -313,22 +314,18 @@ class Histogram:
 def histogram(query: Query, *, now: datetime, resolve: Resolve) -> Histogram:
     """Events by their own time in at most 60 bars; empty when nothing matches."""
     where, params = _where(conditions(query, now=now, resolve=resolve))
-    with _bounded() as cursor:
-        cursor.execute(f"SELECT min(e.timestamp), max(e.timestamp) FROM ledger_event e WHERE {where}", params)
-        first, last = cursor.fetchone()
-        if first is None:
-            return Histogram([], 0)
-        span = (last - first).total_seconds()
-        seconds = next(
-            (width for width in BAR_SECONDS if span / width < MOST_BARS - 1), int(span / (MOST_BARS - 1)) + 1
-        )
-        cursor.execute(
-            "SELECT to_timestamp(floor(extract(epoch FROM e.timestamp) / %s) * %s) AS bar,"
-            " count(*) FILTER (WHERE e.outcome = 'done'), count(*) FILTER (WHERE e.outcome <> 'done')"
-            f" FROM ledger_event e WHERE {where} GROUP BY bar ORDER BY bar",
-            [seconds, seconds, *params],
-        )
-        return Histogram([Bar(*row) for row in cursor.fetchall()], seconds)
+    [(first, last)] = _rows(f"SELECT min(e.timestamp), max(e.timestamp) FROM ledger_event e WHERE {where}", params)
+    if first is None:
+        return Histogram([], 0)
+    span = (last - first).total_seconds()
+    seconds = next((width for width in BAR_SECONDS if span / width < MOST_BARS - 1), int(span / (MOST_BARS - 1)) + 1)
+    bars = _rows(
+        "SELECT to_timestamp(floor(extract(epoch FROM e.timestamp) / %s) * %s) AS bar,"
+        " count(*) FILTER (WHERE e.outcome = 'done'), count(*) FILTER (WHERE e.outcome <> 'done')"
+        f" FROM ledger_event e WHERE {where} GROUP BY bar ORDER BY bar",
+        [seconds, seconds, *params],
+    )
+    return Histogram([Bar(*row) for row in bars], seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,11 +340,10 @@ def facets(query: Query, *, now: datetime, resolve: Resolve, most: int) -> dict[
     for key in ("action", "outcome", "environment", "actor", "source"):
         others = Query(tuple(term for term in query.terms if term.key != key or term.is_negated))
         where, params = _where(conditions(others, now=now, resolve=resolve))
-        with _bounded() as cursor:
-            cursor.execute(
-                f"SELECT e.{key}, count(*) FROM ledger_event e WHERE {where} AND e.{key} <> ''"
-                f" GROUP BY e.{key} ORDER BY count(*) DESC, e.{key} LIMIT %s",
-                [*params, most],
-            )
-            result[key] = [FacetValue(value, number) for value, number in cursor.fetchall()]
+        values = _rows(
+            f"SELECT e.{key}, count(*) FROM ledger_event e WHERE {where} AND e.{key} <> ''"
+            f" GROUP BY e.{key} ORDER BY count(*) DESC, e.{key} LIMIT %s",
+            [*params, most],
+        )
+        result[key] = [FacetValue(*value) for value in values]
     return result

@@ -50,7 +50,7 @@ def test_queries_do_not_grow_with_the_rows(client, reader, seal, django_assert_n
     record_many(count)
     seal()
     client.get("/api/v1/events?q=action:train", **reader)
-    with django_assert_num_queries(10) as counted:
+    with django_assert_num_queries(9) as counted:
         client.get("/api/v1/events?q=action:train", **reader)
     assert counted
 

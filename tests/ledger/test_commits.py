@@ -11,7 +11,7 @@ from multiprocessing.synchronize import Barrier
 import pytest
 from django.db import connection, connections, transaction
 
-from auditportal.ledger import services
+from auditportal.ledger import search, services
 from auditportal.ledger.errors import ConflictError, NotRecordingError
 from auditportal.ledger.models import Entry
 from tests.factories import make_draft, record, record_many
@@ -107,3 +107,13 @@ def test_id_recorded_between_look_up_and_lock_is_found(committed: str, monkeypat
     changed = make_draft(event_id=third.event_id, submitted=b"4")
     with pytest.raises(ConflictError), transaction.atomic():
         services.append([changed])
+
+
+def test_time_limit_of_a_search_ends_with_it(committed: str, monkeypatch):
+    monkeypatch.setattr(search, "PATIENCE_MS", 30)
+    with pytest.raises(search.SearchTooSlowError):
+        search._rows("SELECT pg_sleep(%s)", [5])
+    assert search._rows("SELECT current_setting('statement_timeout')", []) == [("30ms",)]
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW statement_timeout")
+        assert cursor.fetchone() == ("0",)

@@ -146,3 +146,11 @@ def test_histogram_and_facets_count_what_the_rows_show(events):
 )
 def test_cursor_that_is_not_ours_is_none(text):
     assert search.Cursor.parse(text) is None
+
+
+def test_search_that_takes_too_long_gives_up_and_leaves_its_transaction_usable(events, monkeypatch):
+    monkeypatch.setattr(search, "PATIENCE_MS", 30)
+    with pytest.raises(search.SearchTooSlowError):
+        search._rows("SELECT pg_sleep(%s)", [5])
+    monkeypatch.setattr(search, "PATIENCE_MS", 5_000)
+    assert search.page(parse("action:deploy"), now=NOON, resolve=lambda _: [], after=None).seqs == [events["deploy"]]

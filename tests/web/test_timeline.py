@@ -14,7 +14,7 @@ def test_number_of_queries_does_not_depend_on_rows(as_person, seal, count, djang
     seal()
     client = as_person("dave")
     client.get("/timeline/?q=source:ci-train")
-    with django_assert_num_queries(20):
+    with django_assert_num_queries(18):
         client.get("/timeline/?q=source:ci-train")
 
 
