@@ -38,6 +38,7 @@ SUPPORT, BUNDLE, REPORT, CUSTODY = (
     "data/report.html",
     "data/custody.jsonl",
 )
+TABLE = "data/events/events.csv"
 REQUIRED = frozenset(
     {
         "bagit.txt", INFO, "README.txt", MANIFEST, TAG_MANIFEST, SIGNATURE, STATEMENT, SUPPORT, BUNDLE, REPORT, CUSTODY,
@@ -315,7 +316,6 @@ def check_manifests(bag: Bag) -> list[MalformedError | HashMismatchError | Compl
     try:
         if bag.read("bagit.txt") != BAGIT:
             raise malformed("bagit.txt", "BagIt 1.0 in UTF-8", bag.read("bagit.txt"))
-        _check_oxum(bag, payload)
         listed = [
             (MANIFEST, parse_manifest(bag.read(MANIFEST), MANIFEST), payload),
             (TAG_MANIFEST, parse_manifest(bag.read(TAG_MANIFEST), TAG_MANIFEST), tags),
@@ -335,6 +335,11 @@ def check_manifests(bag: Bag) -> list[MalformedError | HashMismatchError | Compl
                 continue
             if found != digest:
                 faults.append(HashMismatchError(Name.MANIFEST, name, digest, found))
+    if not faults:
+        try:
+            _check_oxum(bag, payload)
+        except (MalformedError, HashMismatchError) as error:
+            faults.append(error)
     return faults
 
 

@@ -171,7 +171,7 @@ def verify(bag: Bag, trust: Trust, on_event: Callable[[int], None] = lambda _: N
     for fault in faults:
         run.fail("files against their manifests", fault)
     if not faults:
-        run.checks.append(Check("files against their manifests", Status.OK, f"{len(bag.sizes)} files"))
+        run.checks.append(Check("files against their manifests", Status.OK, f"files: {len(bag.sizes)}"))
     result.digest = run.attempt("bundle digest", lambda: _digest(bag)) or ""
     signer = run.attempt("signature over the manifests", lambda: _signature(bag))
     _check_certificate(run, signer, trust)
@@ -179,8 +179,10 @@ def verify(bag: Bag, trust: Trust, on_event: Callable[[int], None] = lambda _: N
     if description is not None:
         result.scope = dict(description.value["scope"]) | {"log": description.log}
         _check_content(run, bag, trust, description, signer, on_event)
-    for what in _unread(bag):
-        run.skip(what, "this version reads no such file")
+    for name in _unread(bag):
+        run.skip(
+            name, "a convenience copy, not the record" if name == bags.TABLE else "this version reads no such file"
+        )
     result.checks = run.checks
     result.verdict = _verdict(run, trust, description)
     return result
@@ -211,7 +213,7 @@ def _verdict(run: _Run, trust: Trust, description: _Description | None) -> verdi
 
 
 def _unread(bag: Bag) -> list[str]:
-    read_by_nobody = ("data/report.pdf", "verify.html", "data/events/events.csv", f"{bags.SIGNATURE}.tsr")
+    read_by_nobody = ("data/report.pdf", "verify.html", bags.TABLE, f"{bags.SIGNATURE}.tsr")
     found = [name for name in read_by_nobody if name in bag.sizes]
     return found + sorted(name for name in bag.sizes if name.startswith("data/standards/"))
 
@@ -385,7 +387,7 @@ def _support(bag: Bag, description: _Description, checkpoint: checkpoints.Checkp
         reader.add(raw, f"{bags.SUPPORT} line {number + 1}")
     support = reader.finish(_map_proofs(bag))
     tail = checkpoint.size - description.end_size
-    return support, f"complete to map {description.end_size}, and {tail} entries from there to the checkpoint"
+    return support, f"complete to map {description.end_size}; entries from there to the checkpoint: {tail}"
 
 
 class _SupportReader:
@@ -541,7 +543,7 @@ def _consistency(bag: Bag, checkpoint: checkpoints.Checkpoint) -> tuple[dict[int
             path=_path(entry["path"], place),
         )
         roots[entry["size"]] = root
-    return roots, f"{len(roots)} earlier tree heads"
+    return roots, f"earlier tree heads: {len(roots)}"
 
 
 def _check_key(
@@ -694,7 +696,7 @@ def _events(
     }
     if description.value["counts"] != counts:
         raise HashMismatchError(Name.CLAIM, f"{bags.BUNDLE}#/counts", str(counts), str(description.value["counts"]))
-    return facts, f"{facts.events} from the empty map to map {support.end.size}, none left out"
+    return facts, f"{facts.events}, from the empty map to map {support.end.size}, none left out"
 
 
 def _shards(bag: Bag) -> list[int]:
@@ -765,9 +767,10 @@ def _approvals(
             raise SignatureError(Name.SIGNATURE, f"seq {seq}", "a challenge that stands in one event only", challenge)
         challenges.add(challenge)
     sessions = sum(item["method"] == "session" for item in signatures)
-    detail = f"{len(signatures)} statements"
+    detail = f"statements read: {len(signatures)}"
     if sessions:
-        detail += f"; {sessions} by session: the portal attests that it re-authenticated the person, who signed nothing"
+        detail += f"; by session: {sessions}, where the portal attests that it authenticated the person again, and no"
+        detail += " signature is the person's own"
     return signatures, detail
 
 
@@ -869,7 +872,7 @@ def _artifacts(bag: Bag, description: _Description) -> tuple[None, str]:
     for name in sorted(bag.sizes):
         if name.startswith("data/artifacts/") and name not in names:
             raise CompletenessError(Name.UNLISTED_FILE, name, f"an entry in {place}", "none")
-    return None, f"{len(names)} files" + (f"; {withheld} withheld, listed by digest" if withheld else "")
+    return None, f"files: {len(names)}" + (f"; withheld and listed by digest: {withheld}" if withheld else "")
 
 
 def _custody(bag: Bag, facts: Facts) -> tuple[None, str]:
@@ -877,7 +880,7 @@ def _custody(bag: Bag, facts: Facts) -> tuple[None, str]:
     found = bag.read(bags.CUSTODY)
     if found != expected:
         raise HashMismatchError(Name.CLAIM, bags.CUSTODY, sha256_hex(expected), sha256_hex(found))
-    return None, f"{len(facts.custody)} earlier requests, issues and downloads"
+    return None, f"earlier requests, issues and downloads: {len(facts.custody)}"
 
 
 def _claims(

@@ -35,23 +35,33 @@ NOTES = (
 )
 PROMOTION = ("seq", "recorded", "outcome", "version", "environment")
 SIGNATURE = (
-    "seq", "printed_name", "role", "action", "meaning", "subject", "environment", "at", "method", "factors", "signer",
-)  # fmt: skip
+    "action",
+    "subject",
+    "environment",
+    "meaning",
+    "at",
+    "role",
+    "method",
+    "factors",
+    "signer",
+    "request",
+    "seq",
+)
 HEADINGS = {
     "seq": "Event",
     "recorded": "Recorded (UTC)",
     "outcome": "Outcome",
     "version": "Version",
     "environment": "Environment",
-    "printed_name": "Printed name",
     "role": "Role",
-    "action": "Decision",
+    "action": "Action",
     "meaning": "Meaning",
     "subject": "Version",
     "at": "Signed (UTC)",
     "method": "Method",
     "factors": "Authenticated by",
     "signer": "Pseudonym",
+    "request": "Request",
     "count": "Events",
 }
 
@@ -83,7 +93,7 @@ class _Page:
         return f'<data data-claim="{escape(place)}">{escape(text)}</data>'
 
     def fact(self, name: str, *steps: str | int) -> str:
-        return f"<dt>{escape(self.texts[name])}</dt><dd>{self.told(name, *steps)}</dd>"
+        return f"<div><dt>{escape(self.texts[name])}</dt><dd>{self.told(name, *steps)}</dd></div>"
 
     def table(self, name: str, columns: Sequence[str]) -> str:
         head = "".join(f'<th scope="col">{HEADINGS[column]}</th>' for column in columns)
@@ -92,7 +102,15 @@ class _Page:
             for index in range(len(self.values[name]))
         )
         caption = f"<caption>{escape(self.texts[name])}</caption>"
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        table = f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(self.texts[name])}">{table}</div>'
+
+    def signature(self, index: int) -> str:
+        """A signature as 21 CFR 11.50 asks for it: printed name, date and time, meaning."""
+        facts = "".join(
+            f"<dt>{HEADINGS[name]}</dt><dd>{self.told('signatures', index, name)}</dd>" for name in SIGNATURE
+        )
+        return f"<article><h3>{self.told('signatures', index, 'printed_name')}</h3><dl>{facts}</dl></article>"
 
 
 def _first_page(page: _Page) -> list[str]:
@@ -103,10 +121,10 @@ def _first_page(page: _Page) -> list[str]:
         '<p class="sub">The model\'s whole history, from the first entry of the log to the map named below.</p>',
         f'<div class="limit"><p>{LIMITS}</p></div>',
         "<h2>In numbers</h2>",
-        "<dl>" + "".join(page.fact(name) for name in counts),
-        f"<dt>Findings opened</dt><dd>{page.told('findings', 'opened')}</dd>",
-        f"<dt>Findings closed</dt><dd>{page.told('findings', 'closed')}</dd>",
-        f"<dt>First event recorded</dt><dd>{page.told('period', 'first')}</dd>",
+        '<dl class="counts">' + "".join(page.fact(name) for name in counts),
+        f"<div><dt>Findings opened</dt><dd>{page.told('findings', 'opened')}</dd></div>",
+        f"<div><dt>Findings closed</dt><dd>{page.told('findings', 'closed')}</dd></div></dl>",
+        f"<dl><dt>First event recorded</dt><dd>{page.told('period', 'first')}</dd>",
         f"<dt>Last event recorded</dt><dd>{page.told('period', 'last')}</dd></dl>",
         "<h2>Where it stands in the log</h2>",
         f"<dl><dt>Entries in the checkpoint</dt><dd>{page.told('checkpoint', 'size')}</dd>",
@@ -126,9 +144,8 @@ def _first_page(page: _Page) -> list[str]:
 def _lists(page: _Page) -> list[str]:
     return [
         "<h2>Signatures</h2>",
-        page.table("signatures", SIGNATURE)
-        if page.values["signatures"]
-        else "<p>No decision was signed in the portal.</p>",
+        "".join(page.signature(index) for index in range(len(page.values["signatures"])))
+        or "<p>No decision was signed in the portal.</p>",
         f"<p>{SESSION}</p>",
         "<h2>Promotions</h2>",
         page.table("promotion_list", PROMOTION)
