@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,18 +32,22 @@ PEOPLE = {
     "frank": Role.ADMIN,
     "mallory": Role.NONE,
 }
-NEEDED = {"browser": "chromium", "registry": "docker-registry"}
+NEEDED = {
+    "browser": ("chromium", "apt-get install chromium"),
+    "registry": ("docker-registry", "apt-get install docker-registry"),
+    "mlflow": (str(Path(sys.executable).parent / "mlflow"), "bin/test installs it into .venv"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A part that this machine lacks is skipped with how to get it, or fails where it is required."""
     required = set(filter(None, os.environ.get("AUDITPORTAL_REQUIRE", "").split(",")))
-    for name, program in NEEDED.items():
+    for name, (program, how) in NEEDED.items():
         if shutil.which(os.environ.get(program.upper(), program)) is not None:
             continue
         if name in required:
-            raise pytest.UsageError(f"{program} is required and not installed: apt-get install {program}")
-        skip = pytest.mark.skip(reason=f"{program} is not installed: apt-get install {program}")
+            raise pytest.UsageError(f"{program} is required and not installed: {how}")
+        skip = pytest.mark.skip(reason=f"{program} is not installed: {how}")
         for item in items:
             if item.get_closest_marker(name):
                 item.add_marker(skip)

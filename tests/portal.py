@@ -53,6 +53,7 @@ class Portal:
             "DATABASE_OWNER_URL": database_url("owner"),
             "AUDITPORTAL_URL": self.url,
             "AUDITPORTAL_SIGNER": str(settings.SIGNER_DIRECTORY),
+            "AUDITPORTAL_BUNDLE_SIGNER": str(settings.SIGNER_DIRECTORY.parent / "bundle-signer"),
             "AUDITPORTAL_DATA": str(self.directory / "data"),
             "PYTHONPATH": str(ROOT),
         }
