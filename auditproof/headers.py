@@ -18,6 +18,7 @@ _HEADER = re.compile(
     rb'"streams":"([0-9a-f]{64})",'
     rb'"t":"([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z)","v":1\}'
 )
+_PREV_AT = len('{"body":"","id":"","log":"","prev":"') + 64 + 36  # and the length of the log's name
 MAX_SEQ_DIGITS = 18  # a log of 10^18 entries is not to be had; longer numbers are refused before they are read
 MAX_HEADER_BYTES = 65_535  # an entry of C2SP tlog-tiles has a 16-bit length
 
@@ -41,6 +42,38 @@ def make_header(*, body: bytes, event_id: str, origin: str, prev: bytes, seq: in
         f'{{"body":"{body.hex()}","id":"{event_id}","log":"{origin}","prev":"{prev.hex()}","seq":{seq},'
         f'"streams":"{streams.hex()}","t":"{t}","v":1}}'
     ).encode()
+
+
+def write_header(header: Header) -> bytes:
+    """The exact bytes of a header of these members."""
+    return make_header(
+        body=header.body,
+        event_id=header.event_id,
+        origin=header.origin,
+        prev=header.prev,
+        seq=header.seq,
+        streams=header.streams,
+        t=header.t,
+    )
+
+
+def told_prev(raw: bytes, origin: str) -> bytes:
+    """The leaf hash that stands where a header of this log names the one before it; the rest is not looked at.
+
+    Raises:
+        ValueError: no hex digits stand there.
+    """
+    at = _PREV_AT + len(origin)
+    return bytes.fromhex(raw[at : at + 64].decode("ascii"))
+
+
+def told_time(raw: bytes, place: str = "") -> str:
+    """The time that stands where a header has it; the rest is not looked at.
+
+    Raises:
+        MalformedError: no time stands there.
+    """
+    return events.check_time(raw[-35:-8].decode("ascii", "replace"), place)
 
 
 def parse_header(raw: bytes, place: str = "") -> Header:

@@ -68,6 +68,11 @@ def size(number: int) -> str:
     return f"{amount:.1f} TB"
 
 
+def in_fours(digits: str) -> str:
+    """A digest in groups of four, to be read aloud."""
+    return " ".join(digits[at : at + 4] for at in range(0, len(digits), 4))
+
+
 def short_digest(text: str) -> str:
     """A digest short enough for a line; the whole of it belongs into `title`."""
     algorithm, colon, digits = text.rpartition(":")

@@ -18,10 +18,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from django.utils import timezone
 
-from auditportal.bundles import builder, signing
+from auditportal.bundles import report, signing
 from auditportal.bundles.models import Bundle
 from auditportal.ledger import queries as ledger
-from auditproof import bags, bundles, certificates, exports, notes, verdicts
+from auditproof import bags, bundles, certificates, claims, dsse, exports, notes, verdicts
 from auditproof.canonical import encode
 from tests import databases
 from tests.bundles.conftest import Issued, live, make_version, names, reject, verify, world_in
@@ -60,7 +60,7 @@ class Kit:
         raw = (directory / bags.TAG_MANIFEST).read_bytes()
         (directory / bags.SIGNATURE).write_bytes(self.signer.sign_detached(raw))
         predicate = bundles.predicate(json.loads((directory / bags.BUNDLE).read_text()))
-        statement = bundles.dsse.make_statement(
+        statement = dsse.make_statement(
             subject=bags.TAG_MANIFEST, sha256=hashlib.sha256(raw).hexdigest(), predicate=predicate
         )
         (directory / bags.STATEMENT).write_bytes(self.signer.sign_statement(statement))
@@ -188,7 +188,7 @@ def test_fingerprint_of_the_readme_is_what_openssl_prints(kit, bag):
 def test_securesystemslib_verifies_the_statement_and_refuses_another(kit, bag):
     from securesystemslib.dsse import Envelope
     from securesystemslib.exceptions import VerificationError
-    from securesystemslib.signer import SSlibKey
+    from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]  # it does not list what it offers
 
     raw = (bag / bags.STATEMENT).read_text()
     [keyid] = [item["keyid"] for item in json.loads(raw)["signatures"]]
@@ -274,11 +274,11 @@ def drop_event(bag: Path, at: int) -> None:
     value = json.loads(description.read_text())
     value["counts"]["events"] -= 1
     value["counts"]["bodies"] -= 1
-    facts = bundles.Facts()
+    facts = claims.Facts()
     for raw in lines:
         facts.add(exports.open_line(exports.parse_line(json.loads(raw), "line"), origin=value["log"]))
     known = {claim["id"]: claim["value"] for claim in value["claims"]}
-    value["claims"] = bundles.claims.make(
+    value["claims"] = claims.make(
         facts,
         model=known["scope"],
         issued_to=known["issued_to"],
@@ -287,8 +287,8 @@ def drop_event(bag: Path, at: int) -> None:
         signatures=known["signatures"],
     )
     description.write_bytes(encode(value))
-    (bag / bags.REPORT).write_bytes(builder.report.render(value["claims"]))
-    (bag / bags.CUSTODY).write_bytes(bundles.claims.custody_lines(facts))
+    (bag / bags.REPORT).write_bytes(report.render(value["claims"]))
+    (bag / bags.CUSTODY).write_bytes(claims.custody_lines(facts))
 
 
 @pytest.mark.parametrize("at", [0, 7, -1])
@@ -616,7 +616,7 @@ def test_withheld_body_makes_the_verdict_partial(kit, bag):
         if claim["id"] == "actions":
             claim["value"] = [a | {"count": a["count"] - (a["action"] == "train")} for a in claim["value"]]
     description.write_bytes(encode(value))
-    (bag / bags.REPORT).write_bytes(builder.report.render(value["claims"]))
+    (bag / bags.REPORT).write_bytes(report.render(value["claims"]))
     kit.rebuild(bag)
     result = verify(bag, kit.issued.trust)
     assert names(result) == set()

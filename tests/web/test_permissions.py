@@ -10,6 +10,7 @@ from tests.factories import record
 
 READERS = {"alice", "bob", "carol", "dave", "erin", "frank"}
 EVERYBODY = READERS | {"mallory"}
+BUNDLERS = {"alice", "bob", "carol", "dave"}
 OPEN = None  # needs no sign-in
 
 # route name: (address, who gets 200). The others get 403, and strangers are sent to sign in.
@@ -33,6 +34,9 @@ ROUTES = {
     "models-compare": ("/models/acme/rf-model-audit/compare/0.1.0..0.1.0/", READERS),
     "models-pick": ("/compare/", READERS),
     "models-text": ("/compare.txt?a=acme/rf-model-audit:0.1.0&b=acme/rf-model-audit:0.1.0", READERS),
+    "bundles": ("/bundles/", BUNDLERS),
+    "bundles-new": ("/bundles/new/", BUNDLERS),
+    "bundles-vkey": ("/bundles/log.vkey", OPEN),
     "integrity": ("/integrity/", READERS),
     "tlog-checkpoint": ("/tlog/checkpoint", OPEN),
     "account": ("/account/", EVERYBODY),
@@ -56,6 +60,10 @@ ELSEWHERE = {
     "reconciliation-run": "needs a run; test_reconciliation.py",
     "reconciliation-cancel": "POST only; test_reconciliation.py",
     "reconciliation-finding": "needs a finding; test_reconciliation.py",
+    "bundles-detail": "needs a bundle; test_bundles.py",
+    "bundles-download": "needs a bundle; test_bundles.py",
+    "bundles-cancel": "POST only; test_bundles.py",
+    "bundles-root": "needs the signer; test_bundles.py",
     "settings-role": "POST only; test_people.py",
     "settings-revoke": "POST only; test_people.py",
     "account_logout": "a stranger is sent to the overview, and so to sign in; test_account.py",
