@@ -125,12 +125,14 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_connect_timeout": 1.0}  # a request rings and goes on; beat rings again
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_SCHEDULE = {
     "verify the log": {"task": "ledger.verify", "schedule": crontab(hour="2", minute="10")},
     "take up waiting jobs": {"task": "jobs.ring", "schedule": timedelta(minutes=1)},
     "take up waiting deliveries": {"task": "ingest.process_deliveries", "schedule": timedelta(minutes=1)},
     "pull from sources": {"task": "ingest.pull_sources", "schedule": timedelta(minutes=2)},
+    "sweep sources": {"task": "ingest.sweep_sources", "schedule": crontab(hour="3", minute="1")},
     "check new versions": {"task": "reconciliation.check_new", "schedule": timedelta(minutes=1)},
     "reconcile": {"task": "reconciliation.nightly", "schedule": crontab(hour="1", minute="30")},
 }

@@ -20,6 +20,7 @@ from auditportal.ingest import deliveries, mlflow, secrets
 from auditportal.ingest.models import Source
 
 SCOPE = "hooks"
+MOST_UNSIGNED = 1024 * 1024  # of a body read before its signature can be checked; MLflow's have a few kilobytes
 security = logging.getLogger("auditportal.security.hooks")
 
 
@@ -48,7 +49,7 @@ def mlflow_hook(request: HttpRequest) -> HttpResponse:
     """MLflow's deliveries, signed with the secret of one of our sources."""
     if request.method != "POST":
         return _post_only()
-    body = _body(request)
+    body = _body(request, MOST_UNSIGNED)
     if isinstance(body, HttpResponse):
         return body
     delivery_id = request.headers.get("X-MLflow-Delivery-Id", "")
@@ -70,7 +71,7 @@ def mlflow_hook(request: HttpRequest) -> HttpResponse:
 
 
 def _store(request: HttpRequest, source: Source | None, kind: str, native_id: str) -> HttpResponse:
-    body = _body(request)
+    body = _body(request, deliveries.MOST_BYTES)
     if isinstance(body, HttpResponse):
         return body
     headers = {name.lower(): value for name, value in request.headers.items()}
@@ -85,15 +86,16 @@ def _store(request: HttpRequest, source: Source | None, kind: str, native_id: st
     return JsonResponse({"delivery": delivery.pk, "stored": True})
 
 
-def _body(request: HttpRequest) -> bytes | HttpResponse:
+def _body(request: HttpRequest, most: int) -> bytes | HttpResponse:
     try:
-        body = request.body
-    except RequestDataTooBig:
-        return problem(413, "Too large", f"at most {deliveries.MOST_BYTES} bytes")
+        announced = int(request.headers.get("Content-Length") or 0)
+        body = request.body if announced <= most else b""
+    except (RequestDataTooBig, ValueError):
+        return problem(413, "Too large", f"at most {most} bytes")
     except (RawPostDataException, UnreadablePostError):
         return problem(400, "The request broke off", "the body did not arrive whole; nothing is stored")
-    if len(body) > deliveries.MOST_BYTES:
-        return problem(413, "Too large", f"at most {deliveries.MOST_BYTES} bytes")
+    if announced > most or len(body) > most:
+        return problem(413, "Too large", f"at most {most} bytes")
     return body
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,13 +11,13 @@ from django.db import IntegrityError, transaction
 
 from auditportal.catalog.models import Layer, Model, Placement, Snapshot, TagObservation, Version
 from auditportal.connectors import modelkit
+from auditportal.connectors.foreign import clean, clean_text
 from auditportal.connectors.modelkit import ModelKit
 from auditproof.canonical import encode
 from auditproof.signatures import sha256_hex
 
 MOVING_TAGS = ("latest",)  # a tag that is expected to move names no version
 MOST_NAMESAKES = 1000
-DEEPEST = 100  # levels of a foreign document kept as JSON; pages and the database walk it recursively
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,22 +86,22 @@ def _tells_more(observed: ObservedKit, known: Version) -> bool:
 
 def _fill(version: Version, observed: ObservedKit) -> None:
     version.manifest, version.config = observed.manifest, observed.config
-    version.card, version.card_state = storable(observed.card or ""), observed.card_state
+    version.card, version.card_state = clean_text(observed.card or ""), observed.card_state
     kit = observed.kit
     if kit is not None:
-        version.format, version.kitfile = kit.format, storable(kit.kitfile)
-        version.metrics, version.run_id = storable(kit.metrics), kit.run_id
+        version.format, version.kitfile = kit.format, kit.kitfile
+        version.metrics, version.run_id = kit.metrics, kit.run_id
         version.config_digest = kit.config_digest
         version.layers.all().delete()
         Layer.objects.bulk_create(
             Layer(
                 version=version,
                 position=position,
-                kind=storable(layer.kind)[:200],
+                kind=layer.kind[:200],
                 section=layer.section,
-                name=storable(layer.name),
-                path=storable(layer.path),
-                media_type=storable(layer.media_type)[:255],
+                name=layer.name,
+                path=layer.path,
+                media_type=layer.media_type[:255],
                 digest=layer.digest,
                 diff_id=layer.diff_id,
                 size=layer.size,
@@ -122,7 +121,7 @@ def observe_mlflow_version(value: Mapping[str, Any], *, source: str, now: dateti
     ).first()
     facts = {name: value[name] for name in ("current_stage", "status", "source", "description") if value.get(name)}
     facts["tags"] = pairs(value.get("tags"))
-    facts = storable(facts)
+    facts = clean(facts)
     if known is not None:
         known.facts = facts
         known.run_id = known.run_id or str(value.get("run_id") or "")[:64]
@@ -194,7 +193,7 @@ def observe_snapshot(
     now: datetime,
 ) -> Difference | None:
     """Keeps what the source says of the object now; the difference from what it said before, if there is one."""
-    kept = storable(value)
+    kept = clean(dict(value))
     digest = sha256_hex(encode(plain(kept)))
     snapshot = Snapshot.objects.select_for_update().filter(source=source, type=type, native_id=native_id).first()
     if snapshot is None:
@@ -225,28 +224,13 @@ def has_snapshot(*, source: str, type: str, native_id: str) -> bool:  # noqa: A0
     return Snapshot.objects.filter(source=source, type=type, native_id=native_id).exists()
 
 
-def mark_gone(*, source: str, type: str, present: set[str]) -> list[Snapshot]:  # noqa: A002 -- as in events
-    """The objects that the source no longer tells of, each returned once."""
-    gone = [
-        snapshot
-        for snapshot in Snapshot.objects.select_for_update().filter(source=source, type=type, is_gone=False)
-        if snapshot.native_id not in present
-    ]
+def mark_gone(*, source: str, type: str, native_ids: Collection[str]) -> list[Snapshot]:  # noqa: A002 -- as in events
+    """These objects stand as gone; those returned did not before, so each is returned once."""
+    gone = list(
+        Snapshot.objects.select_for_update().filter(source=source, type=type, native_id__in=native_ids, is_gone=False)
+    )
     Snapshot.objects.filter(pk__in=[snapshot.pk for snapshot in gone]).update(is_gone=True)
     return gone
-
-
-def storable(value: Any, depth: int = 0) -> Any:  # noqa: ANN401 -- any JSON
-    """As the database can keep it: no NUL, lone surrogate, NaN, infinity or abyss. The raw bytes stay as they are."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    if isinstance(value, dict | list) and depth >= DEEPEST:
-        return "nested too deep to be kept apart from its raw bytes"
-    if isinstance(value, Mapping):
-        return {storable(str(key)): storable(item, depth + 1) for key, item in value.items()}
-    return [storable(item, depth + 1) for item in value] if isinstance(value, list) else value
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 -- any JSON
@@ -259,7 +243,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 -- any JSON
         return str(value)
     if isinstance(value, float):
         return repr(value)
-    return storable(value) if isinstance(value, str) else value
+    return clean_text(value) if isinstance(value, str) else value
 
 
 def pairs(value: object) -> dict[str, str]:

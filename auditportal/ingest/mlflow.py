@@ -19,7 +19,7 @@ from typing import Any
 
 from auditportal.catalog.services import pairs
 from auditportal.ingest.errors import NotUnderstoodError
-from auditportal.ledger.drafts import UNKNOWN, Actor, Draft, Related, Subject, instant
+from auditportal.ledger.drafts import UNKNOWN, Actor, Draft, Related, Sealed, Subject, instant
 from auditproof import events
 from auditproof.canonical import encode
 
@@ -29,8 +29,14 @@ TEST_RUN = "abcd1234abcd5678"  # stands in every test delivery, which is signed 
 APPROVAL_KEY = re.compile(r"approv|sign.?off|review", re.IGNORECASE)
 _DATASET_KEY = re.compile(r"(dataset|data)[_.]?sha256")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_IDENTITY = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 MOST_CHARS = 500  # of a native text that is repeated in an event
 MOST_MEMBERS = 200  # parameters and metrics of a run that stand in its event; the rest is counted
+MOST_BYTES = 48_000  # of each of the two: with names of four bytes a character a body would exceed its bound
+MOST_NAME = 400  # characters of a name: with a version behind it, still an id (FORMAT.md §1)
+MOST_CHANGES = 50  # of one object that are named in its event
+TOLD = {"told": "by a delivery alone"}  # the snapshot of an object that the server itself never showed
+ADOPTED_MS = 60_000  # between the creation of an object and the delivery that tells of it
 PROMPT_TAG = "mlflow.prompt.is_prompt"
 LEAST_REFUSED, LEAST_ADMITTED = 2**53, 1e21  # between them a body may hold no number (FORMAT.md §1)
 
@@ -93,26 +99,79 @@ MARKS = {
 }  # told by the webhook alone: MLflow keeps no history of them, so nothing can be checked at the source
 
 
-def mark_draft(hook: Hook, *, source_id: str, delivery_id: str, raw: bytes) -> Draft:
-    """An alias or tag, set or removed.
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """An alias or tag that a delivery tells of: which member of which object, and what stands there now."""
+
+    field: str  # `aliases` of the model, `tags` of the version
+    key: str
+    value: str | None  # None: removed
+
+    @property
+    def place(self) -> str:
+        return f"{self.field}.{self.key}"
+
+    def is_so(self, members: Mapping[str, Any]) -> bool:
+        """Whether the object as the server shows it agrees."""
+        found = members.get(self.field)
+        return isinstance(found, dict) and found.get(self.key) == self.value
+
+
+def mark(hook: Hook) -> Mark:
+    """What the delivery says of an alias or tag.
 
     Raises:
         NotUnderstoodError: a member is missing.
     """
-    name = _member(hook, "name")
     is_alias = hook.name.startswith("model_version_alias")
     key = _member(hook, "alias" if is_alias else "key")
-    version = str(hook.data.get("version") or "")
-    subject = Subject("model_version", f"{name}:{version}") if version else Subject("model", name)
-    metadata: dict[str, Any] = {"state": "reported only", ("alias" if is_alias else "key"): key}
-    if "value" in hook.data:
-        metadata["value"] = _short(hook.data["value"])
-    if APPROVAL_KEY.search(key):
+    if MARKS[hook.name].endswith(".removed"):
+        value = None
+    else:
+        value = str(hook.data.get("version" if is_alias else "value") or "")
+    return Mark("aliases" if is_alias else "tags", key, value)
+
+
+def names(hook: Hook) -> tuple[str, str]:
+    """The model and version a delivery is about; the version may be empty.
+
+    Raises:
+        NotUnderstoodError: it names no model.
+    """
+    version = hook.data.get("version")
+    return _member(hook, "name"), "".join(c for c in str(version or "") if c.isprintable())[:MOST_NAME]
+
+
+def mark_draft(
+    hook: Hook, *, label: str, before: str | None, stands: bool | None, source_id: str, delivery_id: str, raw: bytes
+) -> Draft:
+    """An alias or tag, set or removed: of the version `label`, or of the model where no version is named.
+
+    `before` is what our last look had seen there; `stands` whether the server agreed when it was asked, if it answered.
+
+    Raises:
+        NotUnderstoodError: a member is missing.
+    """
+    said = mark(hook)
+    name, _ = names(hook)
+    is_tag = said.field == "tags"
+    metadata: dict[str, Any] = {
+        "state": "checked" if stands else "reported only",
+        ("tag" if is_tag else "alias"): said.key,
+    }
+    if stands is False:
+        metadata["note"] = "the server showed something else when it was asked"
+    # Tags hold whatever people write, names among it.
+    if said.value is not None:
+        metadata["value"] = Sealed(_short(said.value)) if is_tag else _short(said.value)
+    if before is not None and before != said.value:
+        metadata["before"] = Sealed(_short(before)) if is_tag else _short(before)
+    if APPROVAL_KEY.search(said.key):
         metadata["caution"] = "a tag is a claim of whoever could write it, never an approval"
     return Draft(
         action=MARKS[hook.name],
         actor=UNKNOWN,
-        subject=subject,
+        subject=Subject("model_version", label) if label else Subject("model", name),
         timestamp=hook.timestamp,
         timestamp_kind="claimed",
         event_id=events.event_id_of(source_id, [delivery_id]),
@@ -147,10 +206,11 @@ def version_draft(value: Mapping[str, Any], *, label: str, source_id: str, raw: 
     key = ["model_version", str(value["name"]), str(value["version"]), str(value.get("creation_timestamp"))]
     related = []
     run, model_id = str(value.get("run_id") or ""), str(value.get("model_id") or "")
-    if run:
+    logged = re.fullmatch(r"models:/(m-[0-9a-f]{8,64})", str(value.get("source") or ""))
+    if re.fullmatch(_IDENTITY, run):
         related.append(Related("run", run, "trained by"))
-    if model_id:
-        related.append(Related("logged_model", model_id, "registered from"))
+    if re.fullmatch(_IDENTITY, model_id) or logged:
+        related.append(Related("logged_model", logged[1] if logged else model_id, "registered from"))
     return Draft(
         action="register",
         actor=UNKNOWN,
@@ -169,13 +229,8 @@ def version_draft(value: Mapping[str, Any], *, label: str, source_id: str, raw: 
 def run_draft(value: Mapping[str, Any], *, actor: Actor, source_id: str, raw: bytes) -> Draft:
     """A run that ended: `train`. What the run does not say stands as not reported."""
     info = value["info"]
-    data = value.get("data") or {}
-    parameters, tags = pairs(data.get("params")), pairs(data.get("tags"))
-    metrics = {
-        str(item["key"]): item["value"]
-        for item in data.get("metrics") or []
-        if isinstance(item, dict) and _is_number(item.get("value"))
-    }
+    parameters, tags = data_of(value, "params"), data_of(value, "tags")
+    metrics = {name: number for name, number in metrics_of(value).items() if _is_number(number)}
     datasets = _datasets(value, {**tags, **parameters})
     # A run can be reopened and ended again: each end is an event of its own.
     key = ["run", str(info["run_id"]), str(info.get("end_time")), str(info.get("status"))]
@@ -185,15 +240,19 @@ def run_draft(value: Mapping[str, Any], *, actor: Actor, source_id: str, raw: by
         "parameters": _few(parameters),
         "metrics": _few(metrics),
         "datasets": datasets or "not reported",
-        "commit": tags.get("mlflow.source.git.commit") or "not reported",
+        "commit": _short(tags.get("mlflow.source.git.commit") or "not reported"),
     }
     for name, found in (("seed", ("random_state", "seed", "random_seed")), ("samples", ("n_samples", "samples"))):
         said = next((parameters[item] for item in found if item in parameters), None)
         if said is not None:
-            metadata[name] = said[:64]
+            metadata[name] = _short(said)[:64]
     experiment = str(info.get("experiment_id") or "")
-    related = [Related("experiment", experiment, "part of")] if experiment else []
-    related += [Related("dataset", f"{item['kind']}:{item['digest']}", "trained on") for item in datasets]
+    related = [Related("experiment", experiment, "part of")] if _IDENTITY.fullmatch(experiment) else []
+    related += [
+        Related("dataset", f"{item['kind']}:{item['digest']}", "trained on")
+        for item in datasets
+        if _IDENTITY.fullmatch(item["digest"])
+    ]
     return Draft(
         action="train",
         actor=actor,
@@ -217,8 +276,9 @@ def _datasets(value: Mapping[str, Any], marks: Mapping[str, str]) -> list[dict[s
         for name, text in sorted(marks.items())
         if _DATASET_KEY.fullmatch(name) and _SHA256.fullmatch(text)
     ]
-    inputs = (value.get("inputs") or {}).get("dataset_inputs") or []
-    for item in inputs[:20]:
+    inputs = value.get("inputs")
+    named = inputs.get("dataset_inputs") if isinstance(inputs, dict) else None
+    for item in named[:20] if isinstance(named, list) else []:
         dataset = item.get("dataset") if isinstance(item, dict) else None
         if isinstance(dataset, dict) and dataset.get("digest"):
             found.append(
@@ -231,19 +291,111 @@ def _datasets(value: Mapping[str, Any], marks: Mapping[str, str]) -> list[dict[s
     return found
 
 
+def data_of(run: Mapping[str, Any], member: str) -> dict[str, str]:
+    """`params` or `tags` of a run."""
+    data = run.get("data")
+    return pairs(data.get(member)) if isinstance(data, dict) else {}
+
+
+def metrics_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of a run; MLflow shows the last value of each."""
+    data = run.get("data")
+    found = data.get("metrics") if isinstance(data, dict) else None
+    items = [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
+    return {str(item["key"]): item.get("value") for item in items if "key" in item}
+
+
+def check_names(kind: str, value: Mapping[str, Any]) -> None:
+    """The object has what it is known by.
+
+    Raises:
+        NotUnderstoodError: a name that is missing, too long, or cannot be shown.
+    """
+    named = [value.get("name")] if kind != "run" else [value["info"].get("run_id")]
+    if kind == "model_version":
+        named.append(value.get("version"))
+    if not all(isinstance(text, str) and text.isprintable() and 0 < len(text) <= MOST_NAME for text in named):
+        raise NotUnderstoodError(f"a {kind} without a name that can be recorded")
+    created = value.get("creation_timestamp", 0)
+    if type(created) is not int or not 0 <= created < LEAST_REFUSED:
+        raise NotUnderstoodError(f"a {kind} whose creation time is none")
+
+
+def kept(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """What is compared at the next look: everything that people can change, and nothing that moves by itself."""
+    if value.get("told"):
+        return dict(TOLD)
+    if kind == "run":
+        info = value["info"]
+        return {
+            **{name: info.get(name) or "" for name in ("status", "end_time", "run_name", "user_id", "lifecycle_stage")},
+            "params": data_of(value, "params"),
+            "tags": data_of(value, "tags"),
+            "metrics": metrics_of(value),
+        }
+    members = {"description": value.get("description") or "", "tags": pairs(value.get("tags"))}
+    if kind == "registered_model":
+        aliases = value.get("aliases")
+        items = [item for item in aliases if isinstance(item, dict)] if isinstance(aliases, list) else []
+        return {**members, "aliases": {str(item.get("alias")): str(item.get("version")) for item in items}}
+    return {
+        **members,
+        "stage": value.get("current_stage") or "",
+        "artifact": value.get("source") or "",
+        "run_id": value.get("run_id") or "",
+        "status": value.get("status") or "",
+    }
+
+
+OPEN_FIELDS = ("aliases", "stage", "status", "run_id", "lifecycle_stage", "metrics", "end_time")  # never personal
+Changes = dict[str, tuple[dict[str, Any], dict[str, Any]]]
+
+
+def differences(changed: Mapping[str, tuple[Any, Any]]) -> Changes:
+    """By member, and within a member by key: what stood there and what stands there, an empty part where nothing did.
+
+    The first part holds what may be personal and is sealed, the second what is shown.
+    """
+    found: Changes = {}
+    for field, (before, after) in changed.items():
+        if isinstance(before, dict) and isinstance(after, dict):
+            for key in sorted(before.keys() | after.keys()):
+                if (key in before, before.get(key)) != (key in after, after.get(key)):
+                    found[f"{field}.{key}"] = _difference(field, before.get(key), after.get(key))
+        else:
+            found[field] = _difference(field, before, after)
+    return found
+
+
+def _difference(field: str, before: object, after: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    parts = {name: _short(value) for name, value in (("before", before), ("after", after)) if value is not None}
+    return ({}, parts) if field in OPEN_FIELDS else (parts, {})
+
+
 def change_draft(
     *,
     subject: Subject,
-    models: list[str],
     source_id: str,
     before: str,
     after: str,
-    fields: list[str],
-    detail: Mapping[str, Any],
+    changes: Changes,
     last_seen: datetime,
     now: datetime,
 ) -> Draft:
     """A difference found by comparing: nobody knows who made it or when, only between which two looks."""
+    shown = sorted(changes)[:MOST_CHANGES]
+    metadata: dict[str, Any] = {
+        "source": source_id,
+        "fields": [_short(name) for name in shown],
+        "changes": {
+            _short(name): {**{part: Sealed(text) for part, text in changes[name][0].items()}, **changes[name][1]}
+            for name in shown
+        },
+        "before_sha256": before,
+        "after_sha256": after,
+    }
+    if len(changes) > len(shown):
+        metadata["left_out"] = len(changes) - len(shown)
     return Draft(
         action="source.changed_object",
         actor=UNKNOWN,
@@ -251,14 +403,7 @@ def change_draft(
         timestamp=now,
         timestamp_kind="observed",
         not_before=last_seen,
-        models=models,
-        metadata={
-            "source": source_id,
-            "fields": fields[:50],
-            "before_sha256": before,
-            "after_sha256": after,
-            **detail,
-        },
+        metadata=metadata,
     )
 
 
@@ -284,11 +429,15 @@ def _short(value: object) -> str:
 
 
 def _few(members: Mapping[str, Any]) -> dict[str, Any]:
-    chosen = {
-        _short(name): _short(value) if isinstance(value, str) else value
-        for name, value in sorted(members.items())[:MOST_MEMBERS]
-        if name != "$sealed"
-    }
+    chosen: dict[str, Any] = {}
+    size = 0
+    for name, value in sorted(members.items())[:MOST_MEMBERS]:
+        shown = _short(value) if isinstance(value, str) else value
+        size += len(_short(name).encode()) + (len(shown.encode()) if isinstance(shown, str) else 24)
+        if size > MOST_BYTES:
+            break
+        if name != "$sealed":
+            chosen[_short(name)] = shown
     left = len(members) - len(chosen)
     return {**chosen, "left out": left} if left else chosen
 

@@ -16,19 +16,13 @@ from typing import Any
 
 from auditportal.connectors.http import USER_AGENT
 from auditportal.connectors.modelkit import is_signature_tag
-from auditportal.connectors.oci import DIGEST, REPOSITORY, TAG
+from auditportal.connectors.oci import DIGEST, MANIFEST_TYPES, REPOSITORY, TAG
 from auditportal.ingest.errors import NotUnderstoodError
 from auditportal.ledger.drafts import Actor, Draft, Related, Subject, instant
 from auditproof import events
 from auditproof.canonical import encode
 
 MOST_EVENTS = 1_000  # of one envelope; one was always seen
-MANIFESTS = (
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -55,8 +49,8 @@ class Notification:
     user_agent: str
 
 
-def read(raw: bytes) -> list[Notification]:
-    """The events of an envelope, each with what it means to us.
+def read(raw: bytes, *, own_account: str = "") -> list[Notification]:
+    """The events of an envelope, each with what it means to us. `own_account` is who we are to the registry.
 
     Raises:
         NotUnderstoodError: it is no envelope of notifications.
@@ -70,10 +64,10 @@ def read(raw: bytes) -> list[Notification]:
         raise NotUnderstoodError("the body has no list of events, as a registry's notification has")
     if len(found) > MOST_EVENTS:
         raise NotUnderstoodError(f"more than {MOST_EVENTS} events in one envelope")
-    return [_read(item, index) for index, item in enumerate(found)]
+    return [_read(item, index, own_account) for index, item in enumerate(found)]
 
 
-def _read(item: Any, index: int) -> Notification:  # noqa: ANN401 -- any JSON
+def _read(item: Any, index: int, own_account: str) -> Notification:  # noqa: ANN401 -- any JSON
     if not isinstance(item, dict) or not isinstance(item.get("target"), dict):
         raise NotUnderstoodError(f"event {index} has no target")
     target, request = item["target"], item.get("request")
@@ -87,7 +81,11 @@ def _read(item: Any, index: int) -> Notification:  # noqa: ANN401 -- any JSON
     identity = _text(item.get("id"))
     if not identity:
         raise NotUnderstoodError(f"event {index} has no id")
+    actor = _text(named.get("name")) if isinstance(named, dict) else ""
     meaning, why = _meaning(item, target, request, tag, digest)
+    if meaning == Meaning.PULL and _text(request.get("useragent")) == USER_AGENT and actor in ("", own_account):
+        # A user agent is anyone's word: it hides a look of ours, never a push, a delete, or somebody else's pull.
+        meaning, why = Meaning.NOTHING, "our own pull"
     return Notification(
         id=identity,
         meaning=meaning,
@@ -96,7 +94,7 @@ def _read(item: Any, index: int) -> Notification:  # noqa: ANN401 -- any JSON
         repository=repository,
         tag=tag,
         digest=digest,
-        actor=_text(named.get("name")) if isinstance(named, dict) else "",
+        actor=actor,
         request_id=_text(request.get("id")) or identity,
         user_agent=_text(request.get("useragent")),
     )
@@ -106,11 +104,9 @@ def _meaning(
     item: Mapping[str, Any], target: Mapping[str, Any], request: Mapping[str, Any], tag: str, digest: str
 ) -> tuple[Meaning, str]:
     action, media_type = item.get("action"), _text(target.get("mediaType"))
-    if _text(request.get("useragent")) == USER_AGENT:
-        return Meaning.NOTHING, "our own pull"
     if action == "delete":
         return Meaning.DELETE, ""
-    if media_type not in MANIFESTS:
+    if media_type not in MANIFEST_TYPES:
         return Meaning.NOTHING, f"{action} of a blob"
     if action == "push":
         if not tag:
@@ -151,7 +147,7 @@ def draft(
     actor: Actor,
     subject: Subject,
     related: list[Related],
-    raw: bytes,
+    raw: bytes | None,
     metadata: Mapping[str, Any],
 ) -> Draft:
     """The event of one notification. What was found at the source stands in `metadata`."""

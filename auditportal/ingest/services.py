@@ -52,7 +52,7 @@ def record(items: Sequence[Prepared], *, source_id: str, submitter: Actor, now: 
     try:
         return append_alone(items)
     except ConflictError as error:
-        seq = _record_conflict(error.conflicts, source_id=source_id, submitter=submitter, now=now)
+        seq = record_conflict(error.conflicts, source_id=source_id, submitter=submitter, now=now)
         raise RecordedConflictError(error.conflicts, seq) from error
 
 
@@ -69,7 +69,7 @@ def append_alone(items: Sequence[Prepared]) -> list[Recorded]:
 
 @ledger.retried
 @transaction.atomic(durable=True)
-def _record_conflict(conflicts: tuple[Conflict, ...], *, source_id: str, submitter: Actor, now: datetime) -> int:
+def record_conflict(conflicts: tuple[Conflict, ...], *, source_id: str, submitter: Actor, now: datetime) -> int:
     """The refused attempt is an event of the portal; what was offered instead is not kept."""
     named = conflicts[:MOST_NAMED]
     [recorded] = ledger.append(

@@ -13,3 +13,8 @@ def process_deliveries() -> None:
 @shared_task(name="ingest.pull_sources")
 def pull_sources() -> None:
     pulls.request_all()
+
+
+@shared_task(name="ingest.sweep_sources")
+def sweep_sources() -> None:
+    pulls.request_all(is_full=True)

@@ -22,8 +22,11 @@ from auditportal.jobs.errors import CancelledError, JobError, LostLeaseError
 from auditportal.jobs.models import Job
 from auditportal.ledger.drafts import Actor
 
-LEASE = timedelta(seconds=60)  # long enough for a slow step; a killed worker's job waits no longer than this
+LEASE = timedelta(
+    seconds=180
+)  # longer than the slowest step, an answer with its retries; a killed worker's job waits for it
 BEAT_S = 1.0  # between two writes of progress
+NOTE_CHARS = 300
 MOST_ATTEMPTS = 5  # a job that kills its worker five times is not given to a sixth
 log = logging.getLogger("auditportal.jobs")
 
@@ -128,7 +131,7 @@ def _run(job: Job) -> None:
     try:
         running.step()
         result = handler.run(running)
-        _finish(job, Job.State.DONE, result=dict(result))
+        _finish(job, Job.State.DONE, result=dict(result), progress=running.progress)
     except CancelledError:
         _finish(job, Job.State.CANCELLED)
     except LostLeaseError:
@@ -143,18 +146,28 @@ def _run(job: Job) -> None:
         _finish(job, Job.State.FAILED, error="it failed inside; the worker's log says how")
 
 
-def _finish(job: Job, state: Job.State, *, error: str = "", result: dict[str, Any] | None = None) -> None:
+def _finish(
+    job: Job,
+    state: Job.State,
+    *,
+    error: str = "",
+    result: dict[str, Any] | None = None,
+    progress: Mapping[str, Any] | None = None,
+) -> None:
+    """The job has ended so, unless another worker has it by now."""
     with transaction.atomic():
         mine = Job.objects.select_for_update().filter(pk=job.pk, attempts=job.attempts, state=Job.State.RUNNING).first()
         if mine is None:
             return
         mine.error, mine.result = error, result or {}
+        for name, value in (progress or {}).items():
+            setattr(mine, name, value)
         _end(mine, state)
 
 
 def _end(job: Job, state: Job.State) -> None:
     job.state, job.finished_at, job.lease_until = state, timezone.now(), None
-    job.save(update_fields=["state", "finished_at", "lease_until", "error", "result"])
+    job.save(update_fields=["state", "finished_at", "lease_until", "error", "result", "done", "total", "note"])
     handler = HANDLERS.get(job.kind)
     if handler is not None and handler.ended is not None:
         handler.ended(job)
@@ -168,9 +181,9 @@ class Running:
         self.key = job.key
         self.parameters: Mapping[str, Any] = job.parameters
         self.requested_by = Actor(type=job.requested_type, id=job.requested_by)
+        self.progress: dict[str, Any] = {"done": job.done}  # the newest of each; written when it is time to
         self._attempt = job.attempts
-        self._done = 0
-        self._beaten = 0.0
+        self._beaten = -BEAT_S
 
     def step(self, done: int | None = None, total: int | None = None, note: str = "", *, now: bool = False) -> None:
         """Notes progress and keeps the lease; call it at each step and often in long ones.
@@ -179,17 +192,13 @@ class Running:
             CancelledError: somebody asked to stop.
             LostLeaseError: the lease ran out, and another worker has the job.
         """
-        self._done = self._done if done is None else done
+        told = {"done": done, "total": total, "note": note[:NOTE_CHARS] or None}
+        self.progress |= {name: value for name, value in told.items() if value is not None}
         if not now and time.monotonic() - self._beaten < BEAT_S:
             return
         self._beaten = time.monotonic()
-        changes: dict[str, Any] = {"lease_until": timezone.now() + LEASE, "done": self._done}
-        if total is not None:
-            changes["total"] = total
-        if note:
-            changes["note"] = note[:300]
         mine = Job.objects.filter(pk=self.id, attempts=self._attempt, state=Job.State.RUNNING)
-        if not mine.update(**changes):
+        if not mine.update(lease_until=timezone.now() + LEASE, **self.progress):
             raise LostLeaseError
         if Job.objects.filter(pk=self.id, cancel_asked=True).exists():
             raise CancelledError

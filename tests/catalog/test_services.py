@@ -120,7 +120,7 @@ def test_hostile_kitfile_is_kept_without_what_the_database_refuses():
     version = kits.observed(kits.make_kit(kitfile, layers=[("model.v1.tar", b"x")], card="nul\0"), tag="1")
     version.refresh_from_db()
     assert version.kitfile["package"]["name"] == "nul\ufffd ?"
-    assert "nested too deep" in str(version.kitfile)
+    assert "nested too deeply" in str(version.kitfile)
     assert (version.kitfile["package"]["nan"], version.kitfile["package"]["big"]) == ("nan", "inf")
     assert version.card == "nul\ufffd"
     assert version.layers.get().name == "\ufffd" * 3
@@ -181,13 +181,13 @@ def test_snapshot_keeps_hostile_texts():
 def test_what_is_gone_is_told_once_and_may_come_back():
     snapshot({"a": 1})
     gone = [
-        [item.native_id for item in services.mark_gone(source="m", type="registered_model", present=set())]
+        [item.native_id for item in services.mark_gone(source="m", type="registered_model", native_ids={"churn"})]
         for _ in range(2)
     ]
     assert gone == [["churn"], []]
     snapshot({"a": 1})
     assert not Snapshot.objects.get().is_gone
-    assert services.mark_gone(source="m", type="registered_model", present={"churn"}) == []
+    assert services.mark_gone(source="m", type="registered_model", native_ids={"other"}) == []
 
 
 def test_placing_a_version_says_which_one_it_replaced():
