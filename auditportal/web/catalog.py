@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
+from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_safe
 
 from auditportal.accounts.models import User
@@ -145,7 +146,7 @@ def show(request: SignedInRequest, name: str, version_name: str) -> HttpResponse
         "sections": _sections(model, chosen),
         "stages": _stages(model, placed),
         "model_href": address(model.name),
-        "ask_href": _ask_href(request.user, chosen),
+        "ask_href": ask_href(request.user, chosen),
         "bundle_href": _bundle_href(request.user, model),
         **_part(request, model, chosen, tab, placed),
     }
@@ -268,7 +269,10 @@ def _pull(chosen: Version) -> Pull:
 
 
 def _card(chosen: Version) -> dict[str, Any]:
-    return {"card": cards.render(prose(chosen.card)) if chosen.card_state == Version.Check.CHECKED else None}
+    if chosen.card_state != Version.Check.CHECKED:
+        return {"card": None}
+    card = cards.render(prose(chosen.card))
+    return {"card": card, "card_html": mark_safe(card.html)}  # noqa: S308 -- `render` leaves a few harmless tags only
 
 
 def prose(text: str) -> str:
@@ -356,7 +360,8 @@ def _promotions(model: Model) -> dict[tuple[str, str], int]:
     return found
 
 
-def _ask_href(user: User, chosen: Version | None) -> str:
+def ask_href(user: User, chosen: Version | None) -> str:
+    """Where to ask for its promotion, for those who may."""
     if chosen is None or not user.may(Permission.REQUEST):
         return ""
     return optional("approvals-new", version=chosen.label)

@@ -19,7 +19,7 @@ from auditportal.catalog.lines import LineDiff, compare_lines
 from auditportal.catalog.models import Version
 from auditportal.web import formats
 from auditportal.web.access import SignedInRequest, needs
-from auditportal.web.catalog import address, is_path, number, prose, show
+from auditportal.web.catalog import address, ask_href, is_path, number, prose, show
 
 CARD_WORDS = {
     "checked": "present",
@@ -171,6 +171,7 @@ def _page(request: SignedInRequest, base: Version, head: Version) -> HttpRespons
         "origins": [(item, LETTERS[item.change]) for item in found.origins],
         "card": card,
         "model_href": address(base.model.name),
+        "ask_href": "" if found.is_identical else ask_href(request.user, head),
         "swap_href": compare_address(head, base),
         "text_href": f"{reverse('models-text')}?{urlencode({'a': base.label, 'b': head.label})}",
     }

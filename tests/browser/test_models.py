@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -83,7 +84,7 @@ def test_two_versions_are_chosen_compared_and_downloaded(signed_in, filled):
 def test_stage_leads_to_its_promotion(signed_in, filled):
     page = signed_in
     page.goto(filled.url + KIT)
-    page.get_by_role("list", name="Where it stands").get_by_role("link", name="event").click()
+    page.get_by_role("list", name="Where it stands").get_by_role("link", name=re.compile("^event")).click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("promoted acme/rf-model-audit:0.1.0")
 
 
