@@ -72,13 +72,16 @@ def run_summary(job: Job) -> RunSummary:
 
 
 def nights(now: datetime, most: int = NIGHTS) -> list[Night]:
-    """The last days, the oldest first, in two queries however many runs there were."""
+    """The last days since there are runs, the oldest first; three queries however many runs there were."""
     today = now.astimezone(UTC).date()
-    days = [today - timedelta(days=back) for back in reversed(range(most))]
-    since = datetime(days[0].year, days[0].month, days[0].day, tzinfo=UTC)
-    jobs = Job.objects.filter(kind=KIND, key=EVERYTHING, created_at__gte=since).order_by("id")
-    last = {job.created_at.astimezone(UTC).date(): job for job in jobs}
+    first = today - timedelta(days=most - 1)
+    since = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    full = Job.objects.filter(kind=KIND, key=EVERYTHING)
+    last = {job.created_at.astimezone(UTC).date(): job for job in full.filter(created_at__gte=since).order_by("id")}
+    if not full.filter(created_at__lt=since).exists():  # days before the first run ever are no missed nights
+        first = min(last, default=today)
     verdicts, sizes = _counts([job.pk for job in last.values()])
+    days = (first + timedelta(days=number) for number in range((today - first).days + 1))
     return [Night(day, _summary(last[day], verdicts, sizes) if day in last else None) for day in days]
 
 

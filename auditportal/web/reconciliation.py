@@ -44,7 +44,7 @@ class Outcome:
 def _outcome(run: RunSummary) -> Outcome:
     job = run.job
     if job.is_active:
-        return Outcome(job.state, "…", "info")
+        return Outcome(job.state, "~", "info")
     if job.state != Job.State.DONE:
         return Outcome(job.state, "-", STATE_TONES[job.state])
     if run.bad:

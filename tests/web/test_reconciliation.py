@@ -262,12 +262,27 @@ def test_unreachable_is_amber_and_neither_a_match_nor_missing(version, as_person
 def test_night_is_never_better_than_its_worst_part(version, as_person, verdicts, state, tone, word):
     job = made_run(*verdicts, version=version, state=state)
     page = get(as_person("dave"), "/reconciliation/")
-    cells = re.findall(
+    assert cells(page) == [(tone, f"/reconciliation/runs/{job.pk}/", word)]
+
+
+def cells(page):
+    return re.findall(
         r'<li class="(\w*)">(?:<a href="([^"]+)">)?<span class="d">[^<]+</span>.*?</span> ([^<]+)</span>', page
     )
-    assert len(cells) == 60
-    assert cells[-1] == (tone, f"/reconciliation/runs/{job.pk}/", word)
-    assert set(cells[:-1]) == {("", "", "no run")}
+
+
+def test_night_without_a_run_is_shown_as_missed_once_there_were_runs(version, as_person):
+    client = as_person("dave")
+    assert cells(get(client, "/reconciliation/")) == [("", "", "no run")]  # today: nothing yet
+    made_run(Verdict.OK, version=version, days_ago=3)
+    assert [word for _, _, word in cells(get(client, "/reconciliation/"))] == [
+        "all match",
+        "no run",
+        "no run",
+        "no run",
+    ]
+    made_run(Verdict.OK, version=version, days_ago=70)
+    assert len(cells(get(client, "/reconciliation/"))) == 60
 
 
 def test_nights_show_the_last_full_run_of_their_day(version, as_person):
