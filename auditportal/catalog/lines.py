@@ -10,7 +10,7 @@ from difflib import SequenceMatcher
 MOST_LINES = 5000  # of either text; beyond it lines are not compared one by one
 MOST_SHOWN = 1000  # rows
 CONTEXT = 3
-LONGEST_LINE = 1000  # compared word by word; longer ones are marked whole
+MOST_WORK = 2_000_000  # pairs of words looked at in one comparison, a second or so; lines beyond it are marked whole
 _WORDS = re.compile(r"\w+|\s+|.")
 
 
@@ -44,6 +44,17 @@ class LineDiff:
     left_out: int  # rows beyond those shown
 
 
+@dataclass(slots=True)
+class _Budget:
+    """Comparing words costs up to the product of their numbers, and the texts are foreign."""
+
+    left: int = MOST_WORK
+
+    def allows(self, cost: int) -> bool:
+        self.left -= cost
+        return self.left >= 0
+
+
 def compare_lines(before: str, after: str) -> LineDiff | None:
     """The rows; None where a text is too long for it."""
     left, right = before.splitlines(), after.splitlines()
@@ -51,13 +62,14 @@ def compare_lines(before: str, after: str) -> LineDiff | None:
         return None
     rows: list[Row] = []
     added = removed = 0
+    budget = _Budget()
     codes = SequenceMatcher(None, left, right).get_opcodes()
     for index, (tag, a, b, c, d) in enumerate(codes):
         if tag == "equal":
             rows += _unchanged(left[a:b], a, c, is_first=index == 0, is_last=index == len(codes) - 1)
         else:
             removed, added = removed + b - a, added + d - c
-            rows += _changed(left[a:b], right[c:d], a, c)
+            rows += _changed(left[a:b], right[c:d], (a, c), budget)
     return LineDiff(rows[:MOST_SHOWN], added, removed, max(0, len(rows) - MOST_SHOWN))
 
 
@@ -73,23 +85,23 @@ def _unchanged(lines: list[str], a: int, c: int, *, is_first: bool, is_last: boo
         yield Row(Line(a + index + 1, segments), Line(c + index + 1, segments), is_changed=False)
 
 
-def _changed(left: list[str], right: list[str], a: int, c: int) -> Iterator[Row]:
+def _changed(left: list[str], right: list[str], at: tuple[int, int], budget: _Budget) -> Iterator[Row]:
     for index in range(max(len(left), len(right))):
         one = left[index] if index < len(left) else None
         other = right[index] if index < len(right) else None
-        before, after = _words(one, other)
+        before, after = _words(one, other, budget)
         yield Row(
-            None if one is None else Line(a + index + 1, before),
-            None if other is None else Line(c + index + 1, after),
+            None if one is None else Line(at[0] + index + 1, before),
+            None if other is None else Line(at[1] + index + 1, after),
             is_changed=True,
         )
 
 
-def _words(one: str | None, other: str | None) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
-    if one is None or other is None or max(len(one), len(other)) > LONGEST_LINE:
+def _words(one: str | None, other: str | None, budget: _Budget) -> tuple[tuple[Segment, ...], tuple[Segment, ...]]:
+    left, right = (_WORDS.findall(text or "") for text in (one, other))
+    if one is None or other is None or not budget.allows(len(left) * len(right)):
         whole = [(Segment(text, is_changed=False),) if text is not None else () for text in (one, other)]
         return whole[0], whole[1]
-    left, right = _WORDS.findall(one), _WORDS.findall(other)
     before: list[Segment] = []
     after: list[Segment] = []
     for tag, a, b, c, d in SequenceMatcher(None, left, right, autojunk=False).get_opcodes():

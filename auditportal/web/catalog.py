@@ -33,6 +33,7 @@ VERSIONS_SHOWN = 100
 EVENTS_SHOWN = 50
 METRICS_SHOWN = 3  # in a list; the comparison shows all
 PROMOTIONS_READ = 100  # newest ones, to find those that explain what stands where
+LAYERS_SHOWN = 1000
 RAW_SHOWN = 64 * 1024  # characters of a config
 CREATED = "org.opencontainers.image.created"
 PARTS = ("contents", "card", "kitfile")  # tabs about one version; the others are about the model
@@ -218,7 +219,8 @@ def number(value: object) -> str:
 def _contents(chosen: Version) -> dict[str, Any]:
     layers = queries.layers(chosen)
     return {
-        "layers": [(layer, formats.size(layer.size), _layer_name(layer)) for layer in layers],
+        "layers": [(layer, formats.size(layer.size), _layer_name(layer)) for layer in layers[:LAYERS_SHOWN]],
+        "layer_count": len(layers),
         "total": formats.size(sum(layer.size for layer in layers)),
         "created": _created(chosen),
         "pull": _pull(chosen),

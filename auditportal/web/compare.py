@@ -31,6 +31,7 @@ LETTERS = {
     Change.CHANGED: "M", Change.UNKNOWN: "U", Change.ADDED: "A", Change.REMOVED: "D", Change.MOVED: "V",
     Change.RECOMPRESSED: "R", Change.SAME: "S",
 }  # fmt: skip
+ROWS_SHOWN = 1000  # of each table; the text has all
 BAR = 44  # half the width of the drawn delta, less its edge
 MINUS = "\u2212"
 
@@ -153,8 +154,9 @@ def text(request: SignedInRequest) -> HttpResponse:
 
 def _page(request: SignedInRequest, base: Version, head: Version) -> HttpResponse:
     found = compare(base, head)
-    layers = [_layer(pair, _largest(found.pairs)) for pair in found.pairs]
-    fields = [(_field(field), field.is_noise) for field in found.fields]
+    largest = _largest(found.pairs)
+    layers = [(_layer(pair, largest), pair) for pair in found.pairs[:ROWS_SHOWN]]
+    fields = [(_field(field), field.is_noise) for field in found.fields[:ROWS_SHOWN]]
     card = _card(base, head)
     context = {
         "found": found,
@@ -162,12 +164,13 @@ def _page(request: SignedInRequest, base: Version, head: Version) -> HttpRespons
         "is_one_model": base.model_id == head.model_id,
         "title": _title(base, head),
         "verdicts": _verdicts(found, card),
-        "shown_layers": [row for row, pair in zip(layers, found.pairs, strict=True) if pair.change not in FOLDED],
-        "folded_layers": [row for row, pair in zip(layers, found.pairs, strict=True) if pair.change in FOLDED],
+        "shown_layers": [row for row, pair in layers if pair.change not in FOLDED],
+        "folded_layers": [row for row, pair in layers if pair.change in FOLDED],
         "layer_summary": _counts([pair.change for pair in found.pairs]),
         "shown_fields": [row for row, is_noise in fields if not is_noise],
         "noise": [row for row, is_noise in fields if is_noise],
-        "numbers": sorted(map(_number, found.numbers), key=lambda row: row.word == Change.SAME),
+        "numbers": sorted(map(_number, found.numbers[:ROWS_SHOWN]), key=lambda row: row.word == Change.SAME),
+        "left_out": max(0, max(len(found.pairs), len(found.fields), len(found.numbers)) - ROWS_SHOWN),
         "origins": [(item, LETTERS[item.change]) for item in found.origins],
         "card": card,
         "model_href": address(base.model.name),

@@ -329,6 +329,14 @@ def test_lines_are_bounded():
     assert (len(found.rows), found.left_out) == (1000, 3000)
 
 
+def test_words_are_compared_within_a_budget():
+    before, after = ("\n".join(f"{letter} " * 500 + str(n) for n in range(100)) for letter in "ab")
+    found = lines.compare_lines(before, after)
+    marked = [any(s.is_changed for s in row.before.segments) for row in found.rows]
+    assert (marked[0], marked[-1]) == (True, False)
+    assert [row.before.segments[0].text for row in found.rows[-1:]] == ["a " * 500 + "99"]
+
+
 def test_kitfile_as_written_leaves_out_what_packing_adds():
     written = kitfiles.as_written(kitfile_of("0.1.0"))
     text = kitfiles.as_yaml(written)

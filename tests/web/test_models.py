@@ -414,6 +414,19 @@ def test_text_is_a_download_and_says_what_the_page_says(both, dave):
     assert "/model/parameters/metrics/accuracy: 0.9667 -> 0.9733" in text
 
 
+def test_kit_of_very_many_layers_is_shown_in_part_and_that_is_said(people, dave):
+    for tag, count in (("1", 1003), ("2", 1)):
+        content = [("model.v1.tar", b"%d" % n) for n in range(count)]
+        kits.observed(kits.make_kit({"package": {"name": tag}}, layers=content), tag=tag)
+    page = text_of(dave.get(f"{KIT}versions/1/"))
+    assert "1,003, 2.9 kB in all; digests as the manifest states them; the first 1,000 are shown" in page
+    page = text_of(dave.get(f"{KIT}compare/1..2/"))
+    assert "up to 3 rows are not shown" in page
+    assert "1,002 removed, 1 the same" in page
+    text = dave.get("/compare.txt", {"a": f"{kits.REPOSITORY}:1", "b": f"{kits.REPOSITORY}:2"}).content.decode()
+    assert text.count("Model") >= 1003
+
+
 def test_hostile_kitfile_is_only_text_everywhere(people, dave):
     evil = "<img src=x onerror=alert(1)>\u202e"
     kitfile = {
