@@ -155,6 +155,8 @@ def _sign(
 ) -> Signed | Turned:
     promotion = Promotion.objects.select_for_update().get(pk=promotion_id)
     signer = User.objects.select_for_update().get(pk=user.pk)  # the role held at this moment counts
+    # No reading of the version ends between what the gate sees and the commit.
+    Version.objects.select_for_update(no_key=True).only("pk").get(pk=promotion.version_id)
     packet = queries.packet(promotion, now=now)
     signing = gates.Signing(
         signer=signer.actor.id,

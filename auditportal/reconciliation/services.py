@@ -117,10 +117,11 @@ def run(running: Running) -> Mapping[str, Any]:
         results = _examine(version, examiner)
         read += sum(result.bytes_read for result in results)
         _store(running, version, results)
-    if running.key == EVERYTHING:
+    if not running.parameters.get("new"):
         for source, repository in sorted({(version.source, version.repository) for version in versions}):
             running.step(len(versions), len(versions), f"tags of {repository}", now=True)
-            _check_tags(source, repository, running)
+            _check_tags(source, repository, running, {version.pk for version in versions})
+    if running.key == EVERYTHING:
         _look_for_new(running)
     running.step(len(versions), len(versions), now=True)
     counts.update(Check.objects.filter(job_id=running.id).values_list("verdict", flat=True))
@@ -180,24 +181,25 @@ def _store(running: Running, version: Version, results: list[Result]) -> None:
     state, note = overall(results)
     with transaction.atomic():
         locked = Version.objects.select_for_update().get(pk=version.pk)
-        Check.objects.bulk_create(
-            Check(
-                job_id=running.id,
-                version=version,
-                object=result.object,
-                title=result.title[:512],
-                verdict=result.verdict,
-                expected=result.expected[:200],
-                found=result.found[:200],
-                detail=result.detail[:500],
-                bytes_read=result.bytes_read,
-                at=now,
-            )
-            for result in results
-        )
+        Check.objects.bulk_create(_check(running.id, version, result, now) for result in results)
         answered = all(result.verdict != Verdict.UNREACHABLE for result in results)
         catalog.note_check(locked, state=state, note=note, now=now, is_complete=answered)
         settle(locked, results, now=now)
+
+
+def _check(job_id: int, version: Version, result: Result, now: datetime) -> Check:
+    return Check(
+        job_id=job_id,
+        version=version,
+        object=result.object,
+        title=result.title[:512],
+        verdict=result.verdict,
+        expected=result.expected[:200],
+        found=result.found[:200],
+        detail=result.detail[:500],
+        bytes_read=result.bytes_read,
+        at=now,
+    )
 
 
 def settle(version: Version, results: Iterable[Result], *, now: datetime) -> None:
@@ -205,6 +207,8 @@ def settle(version: Version, results: Iterable[Result], *, now: datetime) -> Non
 
     Inside the caller's transaction, as its last statements. One event for each transition, none while a state lasts.
     """
+    # A signature holds the same lock: it stands in the log before the finding, or sees it.
+    Version.objects.select_for_update(no_key=True).only("pk").get(pk=version.pk)
     drafts: list[Draft] = []
     opened: list[tuple[Finding, int]] = []
     closed: list[tuple[Finding, int]] = []
@@ -275,21 +279,37 @@ def _finding_draft(action: str, version: Version, finding: Finding, now: datetim
     )
 
 
-def _check_tags(source: str, repository: str, running: Running) -> None:
+def _check_tags(source: str, repository: str, running: Running, scope: set[int]) -> None:
     """Each tag against our own history; without a push that we saw, a tag that moved is a finding."""
     registry = _registry(source)
-    by_digest = {
-        version.manifest_digest: version
-        for version in Version.objects.filter(source=source, repository=repository, kind=Version.Kind.MODELKIT)
-    }
+    versions = Version.objects.filter(source=source, repository=repository, kind=Version.Kind.MODELKIT)
+    by_digest = {version.manifest_digest: version for version in versions.defer("manifest", "config", "card")}
+    standing: set[tuple[int, str]] = set()
     for tag in catalog_queries.current_tags(source, repository):
-        running.step()
         version = by_digest.get(tag.digest)
         if version is None:
             continue
+        standing.add((version.pk, f"tag:{tag.tag}"))
+        if version.pk not in scope:
+            continue
+        running.step()
         result = _tag_result(registry, repository, tag.tag, tag.digest)
+        now = timezone.now()
         with transaction.atomic():
-            settle(version, [result], now=timezone.now())
+            Check.objects.bulk_create([_check(running.id, version, result, now)], ignore_conflicts=True)
+            settle(version, [result], now=now)
+    _close_overtaken(source, repository, standing)
+
+
+def _close_overtaken(source: str, repository: str, standing: set[tuple[int, str]]) -> None:
+    """A tag whose later push we saw is expected elsewhere now: what was found about it before holds nothing back."""
+    found = Finding.objects.filter(
+        version__source=source, version__repository=repository, object__startswith="tag:", closed_at=None
+    ).select_related("version")
+    for finding in found:
+        if (finding.version_id, finding.object) not in standing:
+            with transaction.atomic():
+                settle(finding.version, [Result(finding.object, finding.title, Verdict.OK)], now=timezone.now())
 
 
 def _tag_result(registry: Registry, repository: str, tag: str, digest: str) -> Result:

@@ -61,10 +61,10 @@ def test_good_version_is_read_whole_and_checked(version, seal):
     assert version.checked_at == version.attempted_at
     checks = {check.object: check for check in Check.objects.filter(job=job)}
     assert {check.verdict for check in checks.values()} == {"ok"}
-    assert len(checks) == 1 + 1 + 3  # manifest, config, three layers
+    assert len(checks) == 1 + 1 + 3 + 1  # manifest, config, three layers, the tag
     sizes = {layer.digest: layer.size for layer in version.layers.all()}
     assert {name: check.bytes_read for name, check in checks.items() if name in sizes} == sizes
-    assert job.result["verdicts"] == {"ok": 5}
+    assert job.result["verdicts"] == {"ok": 6}
     assert [body["metadata"].get("result", {}).get("versions") for body in bodies(seal, "job.finished")] == [1]
     assert queries.open_findings() == []
 
@@ -159,7 +159,7 @@ def test_manifest_that_lies_or_is_gone(fake, version):
     fake.faults.clear()
     del fake.manifests[REPOSITORY][version.manifest_digest]
     reconcile(version)
-    assert Finding.objects.get(closed_at=None).kind == Verdict.MISSING_MANIFEST
+    assert Finding.objects.get(closed_at=None, object="manifest").kind == Verdict.MISSING_MANIFEST
     version.refresh_from_db()
     assert version.check_state == "missing"
 
