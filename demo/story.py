@@ -142,6 +142,12 @@ def tell_reconciliation(teller: Teller, _end: datetime) -> str:
 
 def _ask(teller: Teller, person: str, version: str, reason: str) -> str:
     label = f"{KIT}:{version}"
+    # A step that was interrupted finds its request open.
+    known = re.search(
+        rf'href="(/approvals/[0-9a-f-]{{36}}/)"[^>]*>{re.escape(label)}<', teller.read(person, "/approvals/")
+    )
+    if known:
+        return known[1]
     where = teller.submit(
         person,
         "/approvals/new/",
