@@ -159,6 +159,11 @@ def _settle(bundle: Bundle, running: Running) -> Scope:
         checkpoint = exports.first_checkpoint_above(bundle.map_seq or 0)
         bundle.checkpoint_size = checkpoint.size if checkpoint else None
         bundle.save(update_fields=["checkpoint_size"])
+    return scope_of(bundle)
+
+
+def scope_of(bundle: Bundle) -> Scope:
+    """What a settled bundle is built from; building it again gives the same tag manifest."""
     return Scope(
         model=bundle.model.name,
         recipient=bundle.recipient,

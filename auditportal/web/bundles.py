@@ -39,7 +39,8 @@ class BundleForm(forms.Form):
         min_value=1,
         max_value=2**53 - 1,
         label="Size of a kept checkpoint",
-        help_text="Optional: the second line of a checkpoint that the recipient kept. The bundle then proves that nothing before it changed.",
+        help_text="Optional: the second line of a checkpoint that the recipient kept. The bundle then proves that"
+        " nothing before it changed.",
     )
 
 

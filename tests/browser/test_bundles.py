@@ -75,7 +75,7 @@ def test_auditor_gets_a_verified_bundle_in_three_steps(signed_in, filled, tmp_pa
     steps += 1
     assert steps <= 3
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download").click()
+        page.get_by_role("link", name="Download, ").click()
     copy = tmp_path / "bundle.zip"
     download.value.save_as(copy)
     key = page.locator("dt:has-text('Log key') + dd").inner_text()

@@ -149,7 +149,7 @@ class World:
 
     def request(self, **changes: object) -> Bundle:
         given: dict[str, object] = {
-            "model": Model.objects.get(name=MODEL),
+            "model": changes.get("model") or Model.objects.get(name=MODEL),
             "recipient": "Audit Office",
             "purpose": "yearly review",
             "known_size": None,
