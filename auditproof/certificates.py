@@ -61,7 +61,7 @@ def parse(raw: bytes, place: str = "certificate") -> Certificate:
     return Certificate(
         raw=raw,
         signed=body.raw,
-        signature=der.bits(signature, place),
+        signature=der.octets(signature, place),
         serial=der.expect(serial, der.INTEGER, place),
         issuer=issuer.raw,
         subject=subject.raw,

@@ -130,6 +130,18 @@ def bits(value: Value, place: str) -> bytes:
     return content[1:]
 
 
+def octets(value: Value, place: str) -> bytes:
+    """The content of a bit string of whole bytes.
+
+    Raises:
+        MalformedError: otherwise.
+    """
+    content = expect(value, BIT_STRING, place)
+    if not content or content[0]:
+        raise malformed(place, "a bit string of whole bytes", content)
+    return content[1:]
+
+
 def boolean(value: Value, place: str) -> bool:
     """A truth value.
 

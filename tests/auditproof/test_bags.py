@@ -187,8 +187,8 @@ def test_bytes_beside_the_entries_are_refused(at):
         with zipfile.ZipFile(buffer, "w") as archive:
             for name in NAMES:
                 archive.writestr(entry(name), CONTENT)
-            archive.fp.write(b"hidden")  # type: ignore[union-attr]  # open while the archive is
-            archive.start_dir = archive.fp.tell()  # type: ignore[union-attr]  # as above
+            archive.fp.write(b"hidden")
+            archive.start_dir = archive.fp.tell()
         raw = buffer.getvalue()
         assert zipfile.ZipFile(io.BytesIO(raw)).testzip() is None  # other programs take no notice
     refused(raw)

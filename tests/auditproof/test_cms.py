@@ -210,7 +210,7 @@ def test_other_encodings_than_der_are_refused(raw):
     [
         (der.oid, b"\x06\x00"), (der.oid, b"\x06\x02\x80\x01"), (der.oid, b"\x06\x01\x81"), (der.oid, b"\x04\x01\x2a"),
         (der.bits, b"\x03\x00"), (der.bits, b"\x03\x01\x01"), (der.bits, b"\x03\x02\x08\x00"), (der.bits, b"\x03\x02\x01\x01"),
-        (der.boolean, b"\x01\x01\x01"), (der.boolean, b"\x01\x02\xff\xff"),
+        (der.octets, b"\x03\x02\x01\x02"), (der.octets, b"\x03\x00"), (der.boolean, b"\x01\x01\x01"), (der.boolean, b"\x01\x02\xff\xff"),
         (der.instant, b"\x17\x0d261332000000Z"), (der.instant, b"\x17\x0b2611260000Z"), (der.instant, b"\x18\x0d261126000000Z"),
         (der.instant, b"\x17\x0d26112600000+Z"),
     ],

@@ -162,7 +162,7 @@ def test_finished_bundle_downloads_verifies_and_each_download_is_an_event(world)
     answer = client.get(f"/bundles/{bundle.pk}/download")
     assert answer["Content-Disposition"] == f'attachment; filename="bundle-{bundle.pk}.zip"'
     copy = world.directory / "copy.zip"
-    copy.write_bytes(b"".join(answer.streaming_content))
+    copy.write_bytes(answer.getvalue())
     answer.close()
     assert verify(copy, world.trust()).verdict.is_green
     assert zipfile.ZipFile(copy).testzip() is None
