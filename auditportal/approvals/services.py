@@ -326,6 +326,9 @@ def _wrong_before(user: User) -> int:
 
 
 def _note_wrong(user: User) -> None:
-    key = _wrong_key(user)
-    cache.add(key, 0, int(WRONG_FOR.total_seconds()))
-    cache.incr(key)
+    key, lasts = _wrong_key(user), int(WRONG_FOR.total_seconds())
+    cache.add(key, 0, lasts)
+    try:
+        cache.incr(key)
+    except ValueError:  # it ran out between the two calls
+        cache.set(key, 1, lasts)
