@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +100,40 @@ def test_compose_file_starts_what_bin_run_starts():
     }
     for name in ("setup", "web", "worker", "beat", "sealer"):
         assert set(services[name].get("environment", {})) <= known
+
+
+PROCESSES = """
+import re, sys
+from importlib.metadata import packages_distributions
+def plain(name):
+    return re.sub("[-_.]+", "-", name).lower()
+locked = {plain(name) for name in re.findall(r"^([A-Za-z0-9._-]+)==", open("requirements.lock").read(), re.MULTILINE)}
+kept = {top for top, names in packages_distributions().items() if locked & set(map(plain, names))}
+foreign = set(packages_distributions()) - kept
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in foreign:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+assert "pytest" in foreign and "django" in kept
+import django
+django.setup()
+import auditportal.wsgi, auditportal.urls, auditportal.celery, celery.bin.worker, celery.bin.beat, kombu.transport.redis
+import django_celery_beat.schedulers, granian, supervisor.supervisord, demo.server, demo.story
+from django.core.management import get_commands, load_command_class
+from django.urls import get_resolver
+get_resolver().url_patterns
+auditportal.celery.app.loader.import_default_modules()
+for name, app in get_commands().items():
+    if app.startswith("auditportal"):
+        load_command_class(app, name)
+"""
+
+
+def test_portal_starts_with_the_packages_of_its_lock_alone():
+    """Here the checks' packages are installed beside them; where they are not, nothing may be missing."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESSES], cwd=ROOT, capture_output=True, text=True, check=False,
+        env=os.environ | {"DJANGO_SETTINGS_MODULE": "auditportal.settings"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
