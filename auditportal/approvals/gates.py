@@ -172,10 +172,11 @@ def may_sign(policy: Policy, facts: Facts, signing: Signing, *, intent: str) -> 
         reasons.append("who asks for a promotion may not sign it")
     if signing.has_signed:
         reasons.append("this person has signed already")
-    if signing.is_throttled:
-        reasons.append("too many wrong passwords; wait a quarter of an hour")
-    elif not signing.is_password_right:
-        reasons.append("the password was wrong")
+    if not reasons:  # whoever may not sign in any case need not say a password, nor have it counted
+        if signing.is_throttled:
+            reasons.append("too many wrong passwords; wait a quarter of an hour")
+        elif not signing.is_password_right:
+            reasons.append("the password was wrong")
     if not signing.is_unchanged:
         reasons.append("what the signature would cover changed since the page was drawn")
     if intent == "approve":

@@ -124,7 +124,7 @@ def sign(
     # Outside the transaction: stretching a password takes longer than a row should stay locked.
     is_throttled = _wrong_before(user) >= MOST_WRONG
     is_right = not is_throttled and user.check_password(password)
-    if not is_right and not is_throttled:
+    if password and not is_right and not is_throttled:
         _note_wrong(user)
     return _sign(
         promotion_id=str(promotion.pk),
