@@ -59,6 +59,7 @@ REWRITTEN = (
     ("statement", "name"),
     [
         (BODY, "seq 4: BODY_COMMITMENT"),
+        ("UPDATE ledger_body SET salt = salt || substring(body FOR 1), body = substring(body FROM 2) WHERE seq = 4", "seq 4: BODY_COMMITMENT"),
         ("UPDATE ledger_body SET salt = decode(repeat('00', 16), 'hex') WHERE seq = 4", "seq 4: BODY_COMMITMENT"),
         ("UPDATE ledger_body SET streams = substring(streams FROM 33) WHERE seq = 4", "seq 4: STREAMS_COMMITMENT"),
         ("UPDATE ledger_body SET body = NULL WHERE seq = 4", "seq 4: UNEXPLAINED_ABSENCE"),
