@@ -123,6 +123,10 @@ def _print(result: Result) -> None:
         print(f"{mark:<12} {check.what}" + (f": {claims.display(check.detail)}" if check.detail else ""))
     for text in bundles.NOT_PROVEN:
         print(f"{'not provable':<12} {text}")
+    if result.scope:
+        size = result.scope["checkpoint_to"]["size"]
+        print(f"\nModel    {claims.display(result.scope['model'])}, log {claims.display(result.scope['log'])}")
+        print(f"Between  map {result.scope['map_from']} and map {result.scope['map_to']}, under checkpoint {size}")
     print(f"\nVerdict: {result.verdict.text}")
 
 

@@ -43,7 +43,7 @@ def parse_statement(raw: bytes) -> dict[str, Any]:
     if not isinstance(value, dict) or value.keys() != _MEMBERS:
         raise malformed("statement", "the members of a statement", value)
     statement: dict[str, Any] = value
-    if statement["v"] != 1 or statement["intent"] not in INTENTS:
+    if statement["v"] != 1 or not isinstance(statement["intent"], str) or statement["intent"] not in INTENTS:
         raise malformed("statement/intent", "an intent of version 1", statement["intent"])
     if statement["method"] not in ("passkey", "service", "session"):
         raise malformed("statement/method", "passkey, service or session", statement["method"])

@@ -177,7 +177,13 @@ def verify(bag: Bag, trust: Trust, on_event: Callable[[int], None] = lambda _: N
     _check_certificate(run, signer, trust)
     description = run.attempt("scope", lambda: _describe(bag))
     if description is not None:
-        result.scope = dict(description.value["scope"]) | {"log": description.log}
+        result.scope = {
+            "model": description.model,
+            "log": description.log,
+            "map_from": 0,
+            "map_to": description.end_size,
+            "checkpoint_to": description.value["checkpoint_to"],
+        }
         _check_content(run, bag, trust, description, signer, on_event)
     for name in _unread(bag):
         run.skip(
@@ -265,6 +271,9 @@ def _describe(bag: Bag) -> tuple[_Description, str]:
     _expect(_is_count(end["size"]) and _is_count(end["seq"]), f"{place}#/map_to", "size and seq", end)
     counts = _members(value["counts"], {"events", "bodies", "erased", "withheld", "support"}, f"{place}#/counts")
     _expect(all(map(_is_count, counts.values())), f"{place}#/counts", "counts", counts)
+    head = _members(value["checkpoint_to"], {"size", "root"}, f"{place}#/checkpoint_to")
+    _expect(_is_count(head["size"]), f"{place}#/checkpoint_to", "a size", head["size"])
+    _hash(head["root"], f"{place}#/checkpoint_to")
     privacy = _members(value["privacy"], {"profile"}, f"{place}#/privacy")
     _expect(privacy["profile"] == PROFILE, f"{place}#/privacy", f"the profile {PROFILE}", privacy["profile"])
     for name in ("log", "recipient", "purpose"):

@@ -7,6 +7,7 @@ Stricter than the RFC where attackers look: non-canonical encodings and points o
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TypeAlias
 
 Point: TypeAlias = tuple[int, int, int, int]  # extended homogeneous coordinates
@@ -20,6 +21,7 @@ SIGNATURE_BYTES = 64
 IDENTITY: Point = (0, 1, 1, 0)
 
 
+@lru_cache(maxsize=1_024)
 def is_acceptable_key(key: bytes) -> bool:
     """Whether the bytes are a canonical point that is not of low order."""
     point = _decode(key)

@@ -27,7 +27,7 @@ from auditproof import bags, bundles, claims, dsse, exports, streammap, streams
 from auditproof.approvals import parse_statement
 from auditproof.signatures import sha256_hex
 
-SHARD_EVENTS, SHARD_BYTES = 20_000, 32 * 1024 * 1024  # keeps the proofs of one shard in some 30 MB
+SHARD_EVENTS, SHARD_BYTES = 8_000, 32 * 1024 * 1024  # the proofs of one shard stay below 16 MiB in the largest log
 CONTROL = ("ledger.credential", "ledger.erased", "ledger.key", "ledger.streams")
 WITHHELD = "it names its authors"
 README = Path(__file__).with_name("readme.txt")

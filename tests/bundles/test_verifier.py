@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,6 +24,7 @@ from auditportal.bundles.models import Bundle
 from auditportal.ledger import queries as ledger
 from auditproof import bags, bundles, certificates, claims, dsse, exports, notes, verdicts
 from auditproof.canonical import encode
+from auditproof.errors import ProofError
 from tests import databases
 from tests.bundles.conftest import Issued, live, make_version, names, reject, verify, world_in
 
@@ -538,6 +540,68 @@ def test_operator_edits_a_file_and_signs_anew(kit, bag, what):
     result = verify(bag, kit.issued.trust)
     assert names(result) == expected
     assert result.verdict.is_green == (not expected)
+
+
+HOSTILE = [None, True, -1, 0, 2**52, "", "x", "0" * 64, [], {}, [[]], {"a": 1}, 1.5, "\ud83d\ude00\u202e"]
+
+
+def mutate(value: object, random: Random) -> object:
+    """The same JSON with one value somewhere exchanged, dropped or doubled."""
+    places: list[tuple[object, object]] = []
+
+    def walk(item: object) -> None:
+        for key, child in item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list) else ():
+            places.append((item, key))
+            walk(child)
+
+    walk(value)
+    parent, key = random.choice(places)
+    act = random.randrange(4)
+    if act == 0:
+        del parent[key]
+    elif act == 1 and isinstance(parent, dict):
+        parent["another"] = random.choice(HOSTILE)
+    elif act == 2 and isinstance(parent, list):
+        parent.insert(key, parent[key])
+    else:
+        parent[key] = random.choice(HOSTILE)
+    return value
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_json_however_hostile_escapes_as_anything_but_a_failure(kit, bag, seed):
+    """One value of one file changed, all else rebuilt and signed: named failures, never an exception, never green."""
+    random = Random(seed)
+    files = [name for name in all_files(kit) if name.endswith((".json", ".jsonl")) and name.startswith("data/")]
+    for _ in range(25):
+        path = bag / random.choice(files)
+        honest = path.read_bytes()
+        if path.suffix == ".jsonl":
+            lines = honest.splitlines()
+            at = random.randrange(len(lines))
+            lines[at] = dumps(mutate(json.loads(lines[at]), random))
+            changed = b"\n".join(lines) + b"\n"
+        else:
+            changed = dumps(mutate(json.loads(honest), random))
+        if changed != honest:
+            path.write_bytes(changed)
+            kit.rebuild(bag, sign=False)
+            raw = (bag / bags.TAG_MANIFEST).read_bytes()
+            (bag / bags.SIGNATURE).write_bytes(kit.signer.sign_detached(raw))
+            result = verify(bag, kit.issued.trust)
+            # The statement no longer speaks of this manifest, so the file's own failure must be beside that one.
+            own = [check for check in result.checks if check.error and check.what != "in-toto statement"]
+            assert own, path
+            assert not result.verdict.is_green, path
+        path.write_bytes(honest)
+
+
+def dumps(value: object) -> bytes:
+    """Canonical where it can be; the verifier must bear both."""
+    try:
+        return encode(value)
+    except ProofError:
+        return json.dumps(value).encode()
 
 
 def test_forged_map_proof_fails(kit, bag):
