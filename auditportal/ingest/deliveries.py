@@ -29,7 +29,7 @@ from auditportal.ingest.models import Delivery, Source
 from auditportal.ingest.oci import Meaning, Notification
 from auditportal.jobs.services import ring
 from auditportal.ledger import services as ledger
-from auditportal.ledger.drafts import SYSTEM, UNKNOWN, Draft, Related, Subject
+from auditportal.ledger.drafts import SYSTEM, UNKNOWN, Actor, Draft, Related, Subject
 from auditportal.ledger.errors import ConflictError, InvalidEventError
 from auditproof.signatures import sha256_hex
 
@@ -70,6 +70,24 @@ def receive(
         return Delivery.objects.get(kind=kind, native_id=native_id[:100])
     transaction.on_commit(lambda: ring("ingest.process_deliveries"))
     return delivery
+
+
+@ledger.retried
+@transaction.atomic
+def disclose(delivery: Delivery, *, actor: Actor, is_download: bool, now: datetime) -> bytes:
+    """The bytes as they came. They may name people, so that they were looked at is an event."""
+    ledger.append(
+        [
+            Draft(
+                action="access.download" if is_download else "access.view",
+                actor=actor,
+                subject=Subject("delivery", str(delivery.pk)),
+                timestamp=now,
+                metadata={"source": delivery.source_id or "unknown", "sha256": sha256_hex(bytes(delivery.body))},
+            )
+        ]
+    )
+    return bytes(delivery.body)
 
 
 def process_waiting(*, now: Callable[[], datetime] = timezone.now, most: int = 1000) -> int:

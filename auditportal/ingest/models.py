@@ -60,4 +60,8 @@ class Delivery(models.Model):
         indexes = [
             models.Index(fields=["next_attempt_at"], condition=models.Q(state="waiting"), name="deliveries_waiting"),
             models.Index(fields=["-id"], name="deliveries_newest_first"),
+            models.Index(fields=["source", "-id"], name="deliveries_of_a_source"),
+            models.Index(
+                fields=["source", "-id"], condition=models.Q(state="not understood"), name="deliveries_not_understood"
+            ),
         ]

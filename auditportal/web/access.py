@@ -22,15 +22,15 @@ class SignedInRequest(HttpRequest):
 View = Callable[Concatenate[SignedInRequest, P], HttpResponse]
 
 
-def needs(permission: Permission) -> Callable[[View[P]], Callable[Concatenate[HttpRequest, P], HttpResponse]]:
-    """The page opens for people whose role has this permission; others learn which roles have it."""
+def needs(*permissions: Permission) -> Callable[[View[P]], Callable[Concatenate[HttpRequest, P], HttpResponse]]:
+    """The page opens for people whose role has one of these permissions; others learn which roles have it."""
 
     def decorate(view: View[P]) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
         @wraps(view)
         def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
             user = request.user
-            if not isinstance(user, User) or not user.may(permission):
-                named = ", ".join(roles_with(permission))
+            if not isinstance(user, User) or not any(map(user.may, permissions)):
+                named = ", ".join(dict.fromkeys(role for item in permissions for role in roles_with(item)))
                 raise PermissionDenied(f"This page needs one of the roles {named}.")
             return view(request, *args, **kwargs)  # type: ignore[arg-type]  # the user was just checked
 

@@ -17,6 +17,7 @@ from auditportal.web import (
     overview,
     people,
     reconciliation,
+    sources,
     timeline,
 )
 
@@ -63,6 +64,13 @@ urlpatterns = [
     path("settings/people/<int:pk>/role/", people.change_role, name="settings-role"),
     path("settings/tokens/", people.tokens, name="settings-tokens"),
     path("settings/tokens/<int:pk>/revoke/", people.revoke_token, name="settings-revoke"),
+    path("settings/sources/", sources.index, name="settings-sources"),
+    path("settings/sources/<path:pk>/pull/", sources.pull, name="settings-source-pull"),
+    path("settings/sources/<path:pk>/switch/", sources.switch, name="settings-source-switch"),
+    path("settings/sources/<path:pk>/", sources.detail, name="settings-source"),
+    path("settings/deliveries/", sources.delivery_list, name="settings-deliveries"),
+    path("settings/deliveries/<int:pk>/", sources.delivery, name="settings-delivery"),
+    path("settings/deliveries/<int:pk>/raw", sources.delivery_raw, name="settings-delivery-raw"),
     # allauth's views, those that this portal offers; its other pages are not reachable.
     path("account/login/", account_views.login, name="account_login"),
     path("account/logout/", account_views.logout, name="account_logout"),

@@ -50,6 +50,7 @@ PAGES = [
     "/", "/timeline/", "/timeline/?q=action:promote+outcome:refused", "/timeline/?q=acton:promote", "/timeline/?q=nothing+action:train",
     "/events/20/", "/events/69/", "/integrity/", "/account/", "/account/password/", "/account/logout/", "/account/2fa/", "/settings/people/",
     "/settings/tokens/", "/nowhere", "/approvals/", "/reconciliation/",
+    "/settings/sources/", "/settings/deliveries/",
 ]  # fmt: skip
 
 
