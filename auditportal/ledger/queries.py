@@ -193,19 +193,27 @@ def inclusion_proof(seq: int) -> InclusionProof | None:
     Raises:
         LogBrokenError: checkpoint, tiles and entry do not fit together.
     """
-    newest = head()
-    if seq >= newest.size:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT c.size, c.note, e.leaf_hash, ARRAY(SELECT vkey FROM ledger_key)"
+            " FROM (SELECT size, note FROM ledger_checkpoint ORDER BY size DESC LIMIT 1) c"
+            " LEFT JOIN ledger_entry e ON e.seq = %s",
+            [seq],
+        )
+        size, note, leaf, vkeys = cursor.fetchone() or (0, "", None, [])
+    if seq >= size:
         return None
-    row = rows.at([seq])[seq]
-    path = tiles.inclusion_path(seq, newest.size)
+    if leaf is None:
+        raise LogBrokenError("SEQ_GAP", f"seq {seq}", "an entry", "none")
+    path = tiles.inclusion_path(seq, size)
     try:
-        keys = [notes.VerifierKey.parse(vkey) for vkey in Key.objects.values_list("vkey", flat=True)]
-        checkpoint = checkpoints.open_checkpoint(newest.note, origin=settings.LOG_ORIGIN, keys=keys)
-        merkle.verify_inclusion(leaf=row.leaf, index=seq, size=checkpoint.size, path=path, root=checkpoint.root)
+        keys = [notes.VerifierKey.parse(vkey) for vkey in vkeys]
+        checkpoint = checkpoints.open_checkpoint(note, origin=settings.LOG_ORIGIN, keys=keys)
+        merkle.verify_inclusion(leaf=leaf, index=seq, size=checkpoint.size, path=path, root=checkpoint.root)
     except ProofError as error:
         raise LogBrokenError(str(error.name), f"seq {seq}", error.expected, error.found) from error
-    receipt = receipts.format_receipt(index=seq, path=path, checkpoint=newest.note)
-    return InclusionProof(checkpoint, newest.note, path, receipt)
+    receipt = receipts.format_receipt(index=seq, path=path, checkpoint=note)
+    return InclusionProof(checkpoint, note, path, receipt)
 
 
 def wait_for_checkpoint(seq: int, *, timeout_s: float) -> bool:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
+from html import escape
 from typing import Any
 from urllib.parse import quote
+
+from django.utils.safestring import SafeString, mark_safe
 
 from auditportal.accounts.queries import display_names
 from auditportal.ledger import actions, drafts
 from auditportal.ledger.queries import ProofState, RecordedEvent
 from auditportal.web import formats
+from auditportal.web.templatetags.ui import icon
 
 FAR_APART_S = 3600  # claimed and recorded time further apart than this are both shown
 MARKS = {
@@ -45,6 +50,11 @@ class Row:
     mark_tone: str
     failure: str
     is_custom: bool
+
+    @property
+    def html(self) -> SafeString:
+        """The row's markup, made here: a template takes ten times as long, and a page has a hundred rows."""
+        return mark_safe(_markup(self))  # noqa: S308 -- every text in it is escaped by `_markup`
 
 
 def display(events: Iterable[RecordedEvent]) -> list[Row]:
@@ -121,6 +131,42 @@ def _opaque(event: RecordedEvent, href: str, icon: str, label: str) -> Row:
         failure=event.failure,
         is_custom=False,
     )
+
+
+def _markup(row: Row) -> str:
+    seq, href, broken = row.seq, escape(row.href), " is-broken" if row.failure else ""
+    number, iso = escape(row.seq_text), escape(row.iso)
+    recorded = f", recorded {escape(row.recorded)}" if row.recorded else ""
+    tags = "".join([f'<span class="tag line">{escape(text)}</span>' for text in row.tags])
+    return f"""<li class="ev{broken}" id="e{seq}">
+<div class="r">
+<a class="tog" role="button" href="{href}" aria-expanded="false" aria-controls="d{seq}" aria-label="Details of event {number}" hx-get="{href}row/" hx-target="#d{seq}" hx-swap="innerHTML">{_icon("chev")}</a>
+<time datetime="{iso}" title="{iso}{recorded}">{escape(row.clock)}<span>{escape(row.millis)}</span></time>
+<span class="act {escape(row.tone)}"><i aria-hidden="true"></i>{escape(row.action)}</span>
+<span class="what">{_what(row, href)}</span>
+<span class="ctx">{tags}</span>
+<span class="seq {escape(row.mark_tone)}"><a href="{href}" aria-label="Event {number}">{number}</a>{_icon(row.mark, row.mark_label)}</span>
+</div>
+<div class="detail-slot" id="d{seq}"></div>
+</li>"""  # noqa: E501 -- lines as the page has them
+
+
+def _what(row: Row, href: str) -> str:
+    """Who did what to what; of a broken or erased row what is left."""
+    subject = escape(row.subject)
+    if row.failure:
+        return f'<a href="{href}">{subject}</a> <span class="note">{escape(row.failure)}</span>'
+    if not row.actor:
+        return f'<a href="{href}">{subject}</a>'
+    assurance = "" if row.assurance == "verified" else f' <span class="tag warn">{escape(row.assurance)}</span>'
+    note = f' <span class="note">{escape(row.note)}</span>' if row.note else ""
+    actor = f'<a href="{escape(row.actor_href)}">{escape(row.actor)}</a>{assurance}'
+    return f'{actor} {escape(row.verb)} <a href="{escape(row.subject_href)}">{subject}</a>{note}'
+
+
+@cache
+def _icon(name: str, label: str = "") -> str:
+    return icon(name, 14, label)
 
 
 def actor_name(actor: dict[str, Any], names: dict[str, str]) -> str:

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from auditportal.ledger.drafts import Subject
+from auditportal.web.rows import Row
 from tests.factories import make_draft, record, record_many
 
 HTMX = {"HX-Request": "true"}
@@ -205,3 +208,14 @@ def test_unknown_event_is_a_helpful_404(as_person):
     assert answer.status_code == 404
     assert "is not recorded in this log" in answer.content.decode()
     assert answer["X-Request-ID"] in answer.content.decode()
+
+
+@pytest.mark.parametrize("field", [item.name for item in dataclasses.fields(Row) if item.type == "str"])
+def test_no_text_of_a_row_is_markup(field):
+    texts = {item.name: item.name for item in dataclasses.fields(Row) if item.type == "str"}
+    texts |= {"mark": "check", "failure": ""}
+    hostile = "\"><script>alert('x')</script>&"
+    row = Row(**(texts | {"seq": 1, "tags": [hostile], "is_custom": False, field: hostile}))
+    assert "<script" not in row.html
+    assert "alert('" not in row.html
+    assert row.html.count("&lt;script&gt;") >= 1
