@@ -125,10 +125,14 @@ def build(scope: Scope, path: Path, signer: signing.Signer, progress: Progress) 
     with Archive(path) as archive, tempfile.TemporaryFile() as table:
         archive.write("bagit.txt", bags.BAGIT)
         read = _write_events(archive, scope, table, progress)
-        progress(read.facts.events, read.facts.events, "proofs")
-        support, bagging_date = _write_support(archive, scope)
+        count = read.facts.events
+
+        def proving() -> None:
+            progress(count, count, "proofs")
+
+        support, bagging_date = _write_support(archive, scope, proving)
         _copy(archive, bags.TABLE, table)
-        _write_proofs(archive, scope, read, checkpoint.note)
+        _write_proofs(archive, scope, read, checkpoint.note, proving)
         signatures = _write_approvals(archive, read)
         _write_artifacts(archive, scope)
         archive.write(bags.CUSTODY, claims.custody_lines(read.facts))
@@ -139,7 +143,7 @@ def build(scope: Scope, path: Path, signer: signing.Signer, progress: Progress) 
         archive.write(bags.REPORT, report.render(description["claims"]))
         archive.write("README.txt", _readme(signer))
         archive.write("verify.pyz", verifier.build())
-        progress(read.facts.events, read.facts.events, "signatures")
+        progress(count, count, "signatures")
         tags = archive.finish(_info(scope, bagging_date))
         digest = sha256_hex(tags)
         statement = dsse.make_statement(
@@ -147,7 +151,7 @@ def build(scope: Scope, path: Path, signer: signing.Signer, progress: Progress) 
         )
         archive.write(bags.SIGNATURE, signer.sign_detached(tags))
         archive.write(bags.STATEMENT, signer.sign_statement(statement))
-    return Built(digest, read.facts.events, bytes(checkpoint.root).hex())
+    return Built(digest, count, bytes(checkpoint.root).hex())
 
 
 # ---- events ---------------------------------------------------------------------------------------------------------
@@ -231,7 +235,7 @@ def cell(text: str) -> str:
     return claims.display(f"'{text}" if text.startswith(FORMULA) else text)
 
 
-def _write_support(archive: Archive, scope: Scope) -> tuple[int, str]:
+def _write_support(archive: Archive, scope: Scope, proving: Callable[[], None]) -> tuple[int, str]:
     """Genesis, control events up to the map, and every entry from there to the checkpoint; lines, and the last day."""
     control = {0}
     for action in CONTROL:
@@ -246,6 +250,7 @@ def _write_support(archive: Archive, scope: Scope) -> tuple[int, str]:
             path = [prover.hashes[index].hex() for index in prover.path(entry.seq)]
             output.write(encode(line | {"seq": entry.seq, "path": path}) + b"\n")
             count, day = count + 1, entry.header.t[:10]
+            proving()
     return count, day
 
 
@@ -263,7 +268,7 @@ def _copy(archive: Archive, name: str, file: IO[bytes]) -> None:
 # ---- proofs ---------------------------------------------------------------------------------------------------------
 
 
-def _write_proofs(archive: Archive, scope: Scope, read: _Read, note: str) -> None:
+def _write_proofs(archive: Archive, scope: Scope, read: _Read, note: str, proving: Callable[[], None]) -> None:
     size = scope.checkpoint_size
     archive.write("data/proofs/checkpoint-to.txt", note.encode())
     archive.write("data/proofs/completeness.json", encode({"streams": list(scope.proofs)}))
@@ -278,7 +283,10 @@ def _write_proofs(archive: Archive, scope: Scope, read: _Read, note: str) -> Non
     archive.write("data/proofs/consistency.json", encode({"proofs": _consistency(sizes, size)}))
     for number, shard in enumerate(read.shards):
         prover = log.Prover(size)
-        paths = [prover.path(seq) for seq in shard]
+        paths = []
+        for seq in shard:
+            paths.append(prover.path(seq))
+            proving()
         hashes = [item.hex() for item in prover.hashes]
         raw = encode({"hashes": hashes, "paths": paths, "size": size})
         archive.write(f"data/proofs/inclusion-{number:05d}.json", raw)

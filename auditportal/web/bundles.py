@@ -123,7 +123,7 @@ def detail(request: SignedInRequest, pk: UUID) -> HttpResponse:
             "digest": formats.in_fours(bundle.digest),
             "size": formats.size(bundle.size_bytes),
             "vkey": key,
-            "root": formats.in_fours(signing.load().root_fingerprint),
+            "root": _root_told(),
             "command": f"python3 -m auditproof verify {bundle.file_name} --key log.vkey --root ROOT.pem",
             "fetch": (
                 f"curl -s {settings.PUBLIC_URL}/bundles/log.vkey > log.vkey\n"
@@ -131,6 +131,13 @@ def detail(request: SignedInRequest, pk: UUID) -> HttpResponse:
             ),
         }
     return render(request, "bundles/detail.html", context)
+
+
+def _root_told() -> str:
+    try:
+        return formats.in_fours(signing.load().root_fingerprint)
+    except BundleError:
+        return "not on this machine"  # the bundle was signed elsewhere, or the signer's directory is gone
 
 
 def _steps(bundle: Bundle) -> list[Step]:

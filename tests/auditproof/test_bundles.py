@@ -7,7 +7,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -97,7 +97,7 @@ def test_key_outside_its_range_is_refused():
     assert failing(note(8, OLD), rotations=[]) == "KEY_RANGE"
 
 
-CLAIMS = [
+CLAIMS: list[dict[str, Any]] = [
     {"id": "events", "text": "Events", "value": 1021, "evidence": "x", "check": "recount"},
     {"id": "who", "text": "Who", "value": {"name": "<b>\u202e"}, "evidence": "x", "check": "recount"},
     {"id": "none", "text": "None", "value": [], "evidence": "x", "check": "recount"},

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -542,14 +543,14 @@ def test_operator_edits_a_file_and_signs_anew(kit, bag, what):
     assert result.verdict.is_green == (not expected)
 
 
-HOSTILE = [None, True, -1, 0, 2**52, "", "x", "0" * 64, [], {}, [[]], {"a": 1}, 1.5, "\ud83d\ude00\u202e"]
+HOSTILE: list[Any] = [None, True, -1, 0, 2**52, "", "x", "0" * 64, [], {}, [[]], {"a": 1}, 1.5, "\ud83d\ude00\u202e"]
 
 
-def mutate(value: object, random: Random) -> object:
+def mutate(value: Any, random: Random) -> Any:
     """The same JSON with one value somewhere exchanged, dropped or doubled."""
-    places: list[tuple[object, object]] = []
+    places: list[tuple[Any, Any]] = []
 
-    def walk(item: object) -> None:
+    def walk(item: Any) -> None:
         for key, child in item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list) else ():
             places.append((item, key))
             walk(child)
@@ -596,7 +597,7 @@ def test_no_json_however_hostile_escapes_as_anything_but_a_failure(kit, bag, see
         path.write_bytes(honest)
 
 
-def dumps(value: object) -> bytes:
+def dumps(value: Any) -> bytes:
     """Canonical where it can be; the verifier must bear both."""
     try:
         return encode(value)
