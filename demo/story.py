@@ -179,12 +179,27 @@ def tell_approvals(teller: Teller, _end: datetime) -> str:
     return "an approved and a refused promotion"
 
 
+def tell_bundle(teller: Teller, _end: datetime) -> str:
+    """The model's history as a bundle that proves itself."""
+    teller.submit(
+        "dave",
+        "/bundles/new/",
+        page=f"/bundles/new/?model={urllib.parse.quote(KIT)}",
+        model=KIT,
+        recipient="Dave Lindqvist",
+        purpose="quarterly audit",
+    )
+    teller.wait_for_event(f"action:bundle.issued model:{KIT}")
+    return "a signed audit bundle"
+
+
 STEPS: dict[str, Callable[[Teller, datetime], str]] = {
     "events": tell_events,
     "registry": tell_registry,
     "mlflow": tell_mlflow,
     "reconciliation": tell_reconciliation,
     "approvals": tell_approvals,
+    "bundle": tell_bundle,
 }
 
 
