@@ -205,15 +205,24 @@ class EventText(models.Model):
 
 
 class Rollup(models.Model):
-    """Events of an hour by one dimension's value; '' is the dimension of all events."""
+    """Events of an hour, a day (UTC) or of all time by one dimension's value; '' is the dimension of all events."""
+
+    class Grain(models.TextChoices):
+        HOUR = "hour"
+        DAY = "day"
+        ALL = "all"
 
     dimension = models.TextField()
     value = models.TextField()
-    hour = models.DateTimeField()
+    grain = models.TextField(choices=Grain.choices, default=Grain.HOUR)
+    start = models.DateTimeField()  # of the hour or day; 1970 for all time
     count = models.BigIntegerField()
+    not_done = models.BigIntegerField(default=0)  # refused or failed, of `count`
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["dimension", "hour", "value"], name="one_rollup_per_value")]
+        constraints = [
+            models.UniqueConstraint(fields=["dimension", "grain", "start", "value"], name="one_rollup_per_value")
+        ]
 
 
 class Verification(models.Model):

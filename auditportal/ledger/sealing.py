@@ -16,9 +16,10 @@ from typing import Any
 from django.conf import settings
 from django.db import connection, transaction
 
-from auditportal.ledger import projections, rows, tiles
+from auditportal.ledger import projections, rollups, rows, tiles
+from auditportal.ledger.drafts import Outcome
 from auditportal.ledger.errors import LogBrokenError
-from auditportal.ledger.models import Checkpoint
+from auditportal.ledger.models import Checkpoint, Rollup
 from auditportal.ledger.rows import HASH_BYTES, Proven
 from auditportal.ledger.signer import FileSigner, Signer
 from auditproof import checkpoints, merkle, streammap, streams
@@ -197,17 +198,33 @@ def _index_words(indexed: Sequence[tuple[projections.EventRow, list[str]]]) -> N
 
 
 def _count(counted: Sequence[projections.EventRow]) -> None:
-    counts = Counter(
-        (dimension, value, row.timestamp.replace(minute=0, second=0, microsecond=0))
-        for row in counted
-        for dimension, value in projections.rollup_keys(row)
-    )
+    counts: Counter[tuple[str, str, str, datetime]] = Counter()
+    not_done: Counter[tuple[str, str, str, datetime]] = Counter()
+    for row in counted:
+        keys = [
+            (dimension, value, grain, start)
+            for grain, start in _grains(row.timestamp)
+            for dimension, value in projections.rollup_keys(row)
+        ]
+        counts.update(keys)
+        if row.outcome != Outcome.DONE:
+            not_done.update(keys)
+    if not counts:
+        return
+    columns = zip(*((*key, count, not_done[key]) for key, count in sorted(counts.items())), strict=True)
     with connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO ledger_rollup (dimension, value, hour, count) VALUES (%s, %s, %s, %s)"
-            " ON CONFLICT (dimension, hour, value) DO UPDATE SET count = ledger_rollup.count + excluded.count",
-            [(*key, count) for key, count in sorted(counts.items())],
+        cursor.execute(
+            "INSERT INTO ledger_rollup (dimension, value, grain, start, count, not_done) SELECT * FROM"
+            " unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::bigint[], %s::bigint[])"
+            " ON CONFLICT (dimension, grain, start, value) DO UPDATE SET"
+            " count = ledger_rollup.count + excluded.count, not_done = ledger_rollup.not_done + excluded.not_done",
+            list(map(list, columns)),
         )
+
+
+def _grains(moment: datetime) -> tuple[tuple[str, datetime], ...]:
+    hour = moment.replace(minute=0, second=0, microsecond=0)
+    return (Rollup.Grain.HOUR, hour), (Rollup.Grain.DAY, hour.replace(hour=0)), (Rollup.Grain.ALL, rollups.EPOCH)
 
 
 def _advance_streams(entries: Sequence[Proven]) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from django.db import OperationalError, connection, transaction
 
-from auditportal.ledger import drafts, projections
+from auditportal.ledger import drafts, projections, rollups
 from auditportal.ledger.query import COLUMNS, OBJECTS, TIMES, Form, Query, Term, Value, period
+from auditportal.ledger.rollups import Condition, Resolve
 
 PAGE = 50
 COUNTED = 10_000  # above it a count says "more than"
@@ -20,8 +22,6 @@ PATIENCE_MS = 5_000
 TIMED_OUT = "57014"  # query_canceled
 MOST_BARS = 60
 BAR_SECONDS = (60, 300, 900, 3600, 21_600, 43_200, 86_400, 604_800, 2_592_000)
-
-Resolve = Callable[[str], list[str]]  # the pseudonyms a name in a search stands for
 
 
 class SearchTooSlowError(Exception):
@@ -61,12 +61,6 @@ class Page:
 class Count:
     number: int
     is_capped: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    sql: str
-    params: tuple[Any, ...]
 
 
 def conditions(query: Query, *, now: datetime, resolve: Resolve) -> list[Condition]:
@@ -313,19 +307,33 @@ class Histogram:
 
 def histogram(query: Query, *, now: datetime, resolve: Resolve) -> Histogram:
     """Events by their own time in at most 60 bars; empty when nothing matches."""
+    resolve = cache(resolve)
     where, params = _where(conditions(query, now=now, resolve=resolve))
     [(first, last)] = _rows(f"SELECT min(e.timestamp), max(e.timestamp) FROM ledger_event e WHERE {where}", params)
     if first is None:
         return Histogram([], 0)
-    span = (last - first).total_seconds()
-    seconds = next((width for width in BAR_SECONDS if span / width < MOST_BARS - 1), int(span / (MOST_BARS - 1)) + 1)
+    seconds = _bar_seconds((last - first).total_seconds())
+    counted = Condition(
+        "SELECT e.timestamp AS start, 1 AS count, (e.outcome <> 'done')::int AS not_done"
+        f" FROM ledger_event e WHERE {where}",
+        tuple(params),
+    )
+    scope = rollups.scope_of(query, now=now, resolve=resolve)
+    if scope is not None and seconds % rollups.HOUR_S == 0:
+        counted = rollups.parts(scope, "start", counted, by_day=seconds % rollups.DAY_S == 0)
     bars = _rows(
-        "SELECT to_timestamp(floor(extract(epoch FROM e.timestamp) / %s) * %s) AS bar,"
-        " count(*) FILTER (WHERE e.outcome = 'done'), count(*) FILTER (WHERE e.outcome <> 'done')"
-        f" FROM ledger_event e WHERE {where} GROUP BY bar ORDER BY bar",
-        [seconds, seconds, *params],
+        "SELECT to_timestamp(floor(extract(epoch FROM start) / %s) * %s) AS bar,"
+        " (sum(count) - sum(not_done))::bigint, sum(not_done)::bigint"
+        f" FROM ({counted.sql}) c GROUP BY bar ORDER BY bar",
+        [seconds, seconds, *counted.params],
     )
     return Histogram([Bar(*row) for row in bars], seconds)
+
+
+def _bar_seconds(span: float) -> int:
+    """The width of a bar, so that there are at most 60; whole days where the known widths are too narrow."""
+    fitting = (width for width in BAR_SECONDS if span / width < MOST_BARS - 1)
+    return next(fitting, (int(span / (MOST_BARS - 1) / rollups.DAY_S) + 1) * rollups.DAY_S)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,14 +344,21 @@ class FacetValue:
 
 def facets(query: Query, *, now: datetime, resolve: Resolve, most: int) -> dict[str, list[FacetValue]]:
     """The commonest values of each facet; a facet ignores its own terms, so that its other values stay countable."""
+    resolve = cache(resolve)
     result: dict[str, list[FacetValue]] = {}
-    for key in ("action", "outcome", "environment", "actor", "source"):
+    for key in rollups.DIMENSIONS:
         others = Query(tuple(term for term in query.terms if term.key != key or term.is_negated))
         where, params = _where(conditions(others, now=now, resolve=resolve))
+        counted = Condition(
+            f"SELECT e.{key} AS value, 1 AS count FROM ledger_event e WHERE {where} AND e.{key} <> ''", tuple(params)
+        )
+        scope = rollups.scope_of(others, now=now, resolve=resolve)
+        if scope is not None and not scope.dimension:
+            counted = rollups.parts(replace(scope, dimension=key), "value", counted, by_day=True)
         values = _rows(
-            f"SELECT e.{key}, count(*) FROM ledger_event e WHERE {where} AND e.{key} <> ''"
-            f" GROUP BY e.{key} ORDER BY count(*) DESC, e.{key} LIMIT %s",
-            [*params, most],
+            f"SELECT value, sum(count)::bigint AS number FROM ({counted.sql}) c"
+            " GROUP BY value ORDER BY number DESC, value LIMIT %s",
+            [*counted.params, most],
         )
         result[key] = [FacetValue(*value) for value in values]
     return result

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -24,6 +25,7 @@ from auditproof import checkpoints, merkle, notes, streammap
 from auditproof.errors import ProofError
 
 CHUNK = 2_000  # rows read at a time
+ROLLUPS = Path(__file__).with_name("sql") / "rollups.sql"
 SAVED_EACH = 50_000  # entries between two saved positions
 _state = struct.Struct(">32sQQ32s")
 _NO_STATE = (0, 0, streammap.ACC0)
@@ -271,6 +273,20 @@ def _check_derived(walk: Walk) -> None:
             "PROJECTION_MISMATCH", "streams", f"{len(walk.streams)} as replayed", f"{differing} differ"
         )
     _check_tiles(walk)
+    _check_rollups()
+
+
+def _check_rollups() -> None:
+    """The counts are those of the search rows, each of which was compared with its entry."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"WITH told AS MATERIALIZED ({ROLLUPS.read_text()})"  # noqa: S608 -- a file of ours
+            " SELECT count(*) FROM told t FULL JOIN ledger_rollup r USING (dimension, grain, start, value)"
+            " WHERE (t.count, t.not_done) IS DISTINCT FROM (r.count, r.not_done)"
+        )
+        [differing] = cursor.fetchone()
+    if differing:
+        raise LogBrokenError("PROJECTION_MISMATCH", "rollups", "the counts of the search rows", f"{differing} differ")
 
 
 def _check_tiles(walk: Walk) -> None:

@@ -77,6 +77,8 @@ REWRITTEN = (
         ("UPDATE ledger_eventrelated SET object_id = 'x' WHERE seq = 4 AND relation = ''", "seq 4: PROJECTION_MISMATCH"),
         ("UPDATE ledger_eventtext SET words = array_to_tsvector(ARRAY['x']) WHERE seq = 4", "seq 4: PROJECTION_MISMATCH"),
         ("UPDATE ledger_stream SET count = count + 1 WHERE key = 'source:ci-train'", "streams: PROJECTION_MISMATCH"),
+        ("UPDATE ledger_rollup SET count = count + 1 WHERE grain = 'day' AND dimension = ''", "rollups: PROJECTION_MISMATCH"),
+        ("DELETE FROM ledger_rollup WHERE grain = 'all' AND value = 'train'", "rollups: PROJECTION_MISMATCH"),
         ("UPDATE ledger_tile SET hashes = overlay(hashes placing '\\x00' FROM 130) WHERE level = 0", "seq 4: PROJECTION_MISMATCH"),
         ("UPDATE ledger_checkpoint SET root = decode(repeat('00', 32), 'hex') WHERE size = 7", "checkpoint 7: CONSISTENCY"),
         ("UPDATE ledger_checkpoint SET note = replace(note, 'test.invalid', 'test.invalie') WHERE size = 7", "checkpoint 7: ORIGIN"),
