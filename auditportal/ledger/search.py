@@ -322,10 +322,10 @@ def histogram(query: Query, *, now: datetime, resolve: Resolve) -> Histogram:
     if scope is not None and seconds % rollups.HOUR_S == 0:
         counted = rollups.parts(scope, "start", counted, by_day=seconds % rollups.DAY_S == 0)
     bars = _rows(
-        "SELECT to_timestamp(floor(extract(epoch FROM start) / %s) * %s) AS bar,"
+        "SELECT date_bin(%s * interval '1 second', start, to_timestamp(0)) AS bar,"
         " (sum(count) - sum(not_done))::bigint, sum(not_done)::bigint"
         f" FROM ({counted.sql}) c GROUP BY bar ORDER BY bar",
-        [seconds, seconds, *counted.params],
+        [seconds, *counted.params],
     )
     return Histogram([Bar(*row) for row in bars], seconds)
 
@@ -345,20 +345,27 @@ class FacetValue:
 def facets(query: Query, *, now: datetime, resolve: Resolve, most: int) -> dict[str, list[FacetValue]]:
     """The commonest values of each facet; a facet ignores its own terms, so that its other values stay countable."""
     resolve = cache(resolve)
-    result: dict[str, list[FacetValue]] = {}
-    for key in rollups.DIMENSIONS:
-        others = Query(tuple(term for term in query.terms if term.key != key or term.is_negated))
-        where, params = _where(conditions(others, now=now, resolve=resolve))
-        counted = Condition(
-            f"SELECT e.{key} AS value, 1 AS count FROM ledger_event e WHERE {where} AND e.{key} <> ''", tuple(params)
-        )
-        scope = rollups.scope_of(others, now=now, resolve=resolve)
-        if scope is not None and not scope.dimension:
-            counted = rollups.parts(replace(scope, dimension=key), "value", counted, by_day=True)
-        values = _rows(
-            f"SELECT value, sum(count)::bigint AS number FROM ({counted.sql}) c"
-            " GROUP BY value ORDER BY number DESC, value LIMIT %s",
-            [*counted.params, most],
-        )
-        result[key] = [FacetValue(*value) for value in values]
-    return result
+    parts = [_facet(key, query, now, resolve, most) for key in rollups.DIMENSIONS]
+    asked = " UNION ALL ".join(f"({part.sql})" for part in parts)
+    found = _rows(
+        f"SELECT key, value, number FROM ({asked}) f ORDER BY place", [p for part in parts for p in part.params]
+    )
+    return {key: [FacetValue(value, number) for of, value, number in found if of == key] for key in rollups.DIMENSIONS}
+
+
+def _facet(key: str, query: Query, now: datetime, resolve: Resolve, most: int) -> Condition:
+    """A SELECT of the commonest values of one facet, with their places."""
+    others = Query(tuple(term for term in query.terms if term.key != key or term.is_negated))
+    where, params = _where(conditions(others, now=now, resolve=resolve))
+    counted = Condition(
+        f"SELECT e.{key} AS value, 1 AS count FROM ledger_event e WHERE {where} AND e.{key} <> ''", tuple(params)
+    )
+    scope = rollups.scope_of(others, now=now, resolve=resolve)
+    if scope is not None and not scope.dimension:
+        counted = rollups.parts(replace(scope, dimension=key), "value", counted, by_day=True)
+    return Condition(
+        f"SELECT '{key}' AS key, value, number, row_number() OVER (ORDER BY number DESC, value) AS place"
+        f" FROM (SELECT value, sum(count)::bigint AS number FROM ({counted.sql}) c GROUP BY value) v"
+        " ORDER BY number DESC, value LIMIT %s",
+        (*counted.params, most),
+    )

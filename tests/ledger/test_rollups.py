@@ -28,7 +28,14 @@ def resolve(name):
 
 def random_drafts(chance, count):
     span = chance.choice(
-        [timedelta(minutes=90), timedelta(hours=50), timedelta(days=3), timedelta(days=300), timedelta(days=9000)]
+        [
+            timedelta(minutes=90),
+            timedelta(hours=50),
+            timedelta(days=3),
+            timedelta(days=300),
+            timedelta(days=9_000),
+            timedelta(days=30_000),
+        ]
     )
     for _ in range(count):
         moment = NOON - span * chance.random()
@@ -110,7 +117,7 @@ def test_scope_of_a_query(text, expected):
 def test_no_row_is_read_where_rollups_know_the_answer(seal, django_assert_num_queries):
     record(*random_drafts(random.Random(1), 50))
     seal()
-    with django_assert_num_queries(15) as asked:  # five, each in a savepoint of the test's transaction
+    with django_assert_num_queries(3) as asked:  # one, in a savepoint of the test's transaction
         search.facets(parse("during:2026-11-01..2026-11-20"), now=NOON, resolve=resolve, most=4)
     assert not any("ledger_event" in query["sql"] for query in asked.captured_queries)
 
