@@ -121,7 +121,7 @@ def children_of(data):
     pid = json.loads((data / "supervisor.note").read_text())[0]
     listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
     marks = {"granian": "web", "run_sealer": "sealer", "worker": "worker", "beat": "beat"}
-    found = {}
+    found: dict[str, int] = {}
     for line in listed.stdout.splitlines():
         number, _, command = line.strip().partition(" ")
         found |= {name: int(number) for mark, name in marks.items() if mark in command}

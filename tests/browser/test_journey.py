@@ -18,12 +18,14 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from auditportal.accounts import services as accounts
+from auditportal.bundles import signing
 from auditportal.ingest import sources
 from auditportal.ingest.models import Source
 from auditportal.ledger.drafts import SYSTEM
 from tests.browser.contract import sign_in
+from tests.bundles import forging
 from tests.conftest import PASSWORD, make_people
-from tests.mlflow_server import MlflowServer
+from tests.mlflows import RealMlflow
 from tests.portal import ROOT, Portal
 from tests.registries import RealRegistry
 
@@ -38,6 +40,7 @@ HOOK_SECRET = "a secret that MLflow and the portal share"
 def portal(committed, tmp_path, settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # as the portal's processes
     make_people()
+    settings.BUNDLE_SIGNER = settings.SIGNER_DIRECTORY.parent / "bundle-signer"
     running = Portal(tmp_path / "portal")
     running.directory.mkdir()
     subprocess.run(
@@ -67,7 +70,7 @@ def registry(portal, tmp_path):
 
 @pytest.fixture
 def mlflow(portal, tmp_path):
-    server = MlflowServer(tmp_path / "mlflow")
+    server = RealMlflow(tmp_path / "mlflow")
     try:
         server.start()
         sources.register(
@@ -76,7 +79,7 @@ def mlflow(portal, tmp_path):
         )  # fmt: skip
         hook = f"http://127.0.0.1:{portal.port}/hooks/mlflow/"
         events = [{"entity": name, "action": "CREATED"} for name in ("REGISTERED_MODEL", "MODEL_VERSION")]
-        server.post("webhooks", {"name": "portal", "url": hook, "secret": HOOK_SECRET, "events": events})
+        server.call("POST", "webhooks", name="portal", url=hook, secret=HOOK_SECRET, events=events)
         yield server
     finally:
         server.stop()
@@ -124,7 +127,7 @@ def run(*command, cwd, **options):
 
 def test_from_training_to_a_bundle_that_proves_itself(portal, registry, mlflow, people, tmp_path):
     meta = mlflow.train()
-    ask_for_a_pull(portal)
+    pull_now(portal, people("frank"))
     see_what_mlflow_told(portal, people("erin"), meta)
     registry.push(f"{KIT}:0.1.0")
     registry.push(f"{KIT}:0.2.0")
@@ -139,9 +142,10 @@ def test_from_training_to_a_bundle_that_proves_itself(portal, registry, mlflow, 
     check_with_the_tools_of_others(portal, bundle, people("dave"), tmp_path)
 
 
-def ask_for_a_pull(portal):
-    code = "from auditportal.ingest import pulls; pulls.request_all()"
-    subprocess.run([sys.executable, "manage.py", "shell", "-c", code], cwd=ROOT, env=portal.environment(), check=True)
+def pull_now(portal, page):
+    page.goto(f"{portal.url}/settings/sources/mlflow/")
+    page.get_by_role("button", name="Pull now").click()
+    page.wait_for_load_state("networkidle")
 
 
 def see_what_mlflow_told(portal, page, meta):
@@ -276,6 +280,11 @@ def check_with_the_tools_of_others(portal, bundle, page, tmp_path):
     assert verdict.startswith("failed")
     assert run("sha256sum", "--quiet", "-c", "manifest-sha256.txt", cwd=unpacked).returncode != 0
     events.write_bytes(good)
+    forging.drop_event(unpacked, 0)
+    forging.rebuild(unpacked, signing.load())
+    assert run("sha256sum", "--quiet", "-c", "manifest-sha256.txt", cwd=unpacked).returncode == 0
+    assert run(*cms, cwd=unpacked).returncode == 0
+    assert verify(empty, unpacked, key, root) == (1, "failed: INCOMPLETE_STREAM")
     assert run(*cms[:-3], str(another_root(tmp_path)), "-out", "/dev/null", cwd=unpacked).returncode != 0
     code, _ = verify(empty, unpacked, key, another_root(tmp_path))
     assert code == 1

@@ -41,10 +41,12 @@ def sealer() -> Iterator[None]:
     stop = threading.Event()
 
     def work() -> None:
-        while not stop.is_set():
-            sealing.seal_all(signer=sealing.default_signer(), now=timezone.now())
-            time.sleep(0.02)
-        connections.close_all()
+        try:
+            while not stop.is_set():
+                sealing.seal_all(signer=sealing.default_signer(), now=timezone.now())
+                time.sleep(0.02)
+        finally:
+            connections.close_all()
 
     thread = threading.Thread(target=work)
     thread.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -23,10 +22,11 @@ from django.utils import timezone
 from auditportal.bundles import report, signing
 from auditportal.bundles.models import Bundle
 from auditportal.ledger import queries as ledger
-from auditproof import bags, bundles, certificates, claims, dsse, exports, notes, verdicts
+from auditproof import bags, bundles, certificates, exports, notes, verdicts
 from auditproof.canonical import encode
 from auditproof.errors import ProofError
 from tests import databases
+from tests.bundles import forging
 from tests.bundles.conftest import Issued, live, make_version, names, reject, verify, world_in
 
 ROOT = Path(__file__).parents[2]
@@ -50,27 +50,7 @@ class Kit:
         return self.issued.unpack(target)
 
     def rebuild(self, directory: Path, *, sign: bool = True) -> None:
-        """As an operator with the real keys would: everything recomputed that can be."""
-        payload = sorted(str(p.relative_to(directory)) for p in (directory / "data").rglob("*") if p.is_file())
-        size = sum((directory / name).stat().st_size for name in payload)
-        info = (directory / bags.INFO).read_text().splitlines()[:-1]
-        (directory / bags.INFO).write_text("\n".join([*info, f"Payload-Oxum: {size}.{len(payload)}"]) + "\n")
-        (directory / bags.MANIFEST).write_text(manifest(directory, payload))
-        tags = sorted(p.name for p in directory.iterdir() if p.is_file() and p.name != bags.TAG_MANIFEST)
-        (directory / bags.TAG_MANIFEST).write_text(manifest(directory, tags))
-        if not sign:
-            return
-        raw = (directory / bags.TAG_MANIFEST).read_bytes()
-        (directory / bags.SIGNATURE).write_bytes(self.signer.sign_detached(raw))
-        predicate = bundles.predicate(json.loads((directory / bags.BUNDLE).read_text()))
-        statement = dsse.make_statement(
-            subject=bags.TAG_MANIFEST, sha256=hashlib.sha256(raw).hexdigest(), predicate=predicate
-        )
-        (directory / bags.STATEMENT).write_bytes(self.signer.sign_statement(statement))
-
-
-def manifest(directory: Path, listed: list[str]) -> str:
-    return "".join(f"{hashlib.sha256((directory / name).read_bytes()).hexdigest()}  {name}\n" for name in listed)
+        forging.rebuild(directory, self.signer if sign else None)
 
 
 @pytest.fixture(scope="module")
@@ -263,40 +243,9 @@ def test_edited_event_with_both_manifests_mended(kit, bag):
     assert names(verify(bag, kit.issued.trust)) == {"BODY_COMMITMENT", "SIGNATURE"}
 
 
-def drop_event(bag: Path, at: int) -> None:
-    """The event, its proof, and every number that told of it, gone without a trace."""
-    events = bag / "data/events/events-00000.jsonl"
-    lines = events.read_bytes().splitlines(keepends=True)
-    del lines[at]
-    events.write_bytes(b"".join(lines))
-    proofs = bag / "data/proofs/inclusion-00000.json"
-    value = json.loads(proofs.read_text())
-    del value["paths"][at]
-    proofs.write_bytes(encode(value))
-    description = bag / bags.BUNDLE
-    value = json.loads(description.read_text())
-    value["counts"]["events"] -= 1
-    value["counts"]["bodies"] -= 1
-    facts = claims.Facts()
-    for raw in lines:
-        facts.add(exports.open_line(exports.parse_line(json.loads(raw), "line"), origin=value["log"]))
-    known = {claim["id"]: claim["value"] for claim in value["claims"]}
-    value["claims"] = claims.make(
-        facts,
-        model=known["scope"],
-        issued_to=known["issued_to"],
-        map_to=exports.MapState(known["map"]["size"], bytes.fromhex(known["map"]["root"]), known["map"]["seq"]),
-        checkpoint=known["checkpoint"],
-        signatures=known["signatures"],
-    )
-    description.write_bytes(encode(value))
-    (bag / bags.REPORT).write_bytes(report.render(value["claims"]))
-    (bag / bags.CUSTODY).write_bytes(claims.custody_lines(facts))
-
-
 @pytest.mark.parametrize("at", [0, 7, -1])
 def test_operator_drops_an_event_and_rebuilds_everything_with_the_real_keys(kit, bag, at):
-    drop_event(bag, at)
+    forging.drop_event(bag, at)
     kit.rebuild(bag)
     assert sha256sum(bag)
     assert diff(bag)
