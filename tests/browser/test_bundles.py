@@ -24,13 +24,16 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def filled(portal):
-    before = settings.BUNDLE_SIGNER
-    settings.BUNDLE_SIGNER = settings.SIGNER_DIRECTORY.parent / "bundle-signer"  # as the portal's processes have it
+    """Bundles are built in this process, where the portal's own processes find them."""
+    before = settings.BUNDLE_SIGNER, settings.DATA
+    environment = portal.environment()
+    settings.DATA = Path(environment["AUDITPORTAL_DATA"])
+    settings.BUNDLE_SIGNER = Path(environment["AUDITPORTAL_BUNDLE_SIGNER"])
     signing.set_up(now=timezone.now())
     live()
     reject(make_version(), {user.username: user for user in User.objects.all()})
     yield portal
-    settings.BUNDLE_SIGNER = before
+    settings.BUNDLE_SIGNER, settings.DATA = before
 
 
 @pytest.fixture
