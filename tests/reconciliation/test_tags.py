@@ -7,24 +7,12 @@ from django.db import transaction
 from django.utils import timezone
 
 from auditportal.catalog import services as catalog
-from auditportal.ingest import sources
-from auditportal.ingest.models import Source
-from auditportal.jobs import services as jobs
-from auditportal.jobs.models import Job
-from auditportal.ledger.drafts import SYSTEM
-from auditportal.reconciliation import queries, services
+from auditportal.reconciliation import queries
 from auditportal.reconciliation.models import Check, Finding, Verdict
-from tests.fakes.registry import serving
 from tests.kits import REPOSITORY, SOURCE, observe
+from tests.reconciliation.conftest import reconcile
 
 TAG = "tag:0.2.0"
-
-
-@pytest.fixture
-def fake(committed):
-    with serving() as registry:
-        sources.register(id=SOURCE, kind=Source.Kind.OCI, url=registry.url, actor=SYSTEM, now=timezone.now())
-        yield registry
 
 
 @pytest.fixture
@@ -32,19 +20,6 @@ def version(fake):
     with transaction.atomic():
         observe("0.1.0", now=timezone.now())
         return observe("0.2.0", now=timezone.now())
-
-
-@pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch):
-    monkeypatch.setattr("auditportal.connectors.oci.PAUSE_S", 0.0)
-
-
-def reconcile(version=None):
-    job = services.request_run(actor=SYSTEM, now=timezone.now(), version=version)
-    jobs.run_due()
-    job.refresh_from_db()
-    assert job.state == Job.State.DONE, job.error
-    return job
 
 
 def move(fake):
