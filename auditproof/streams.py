@@ -23,10 +23,20 @@ _STREAM = b"auditportal/stream/v1\n"
 _STREAMS = b"auditportal/streams/v1\n"
 
 
-@lru_cache(maxsize=65_536)
 def escape(part: str) -> str:
     """One part of a key: percent-encoded UTF-8, uppercase hex, RFC 3986 unreserved characters and `/@:` kept."""
     return quote(part, safe=_KEPT)
+
+
+# Actors, actions and models repeat from event to event, and escaping costs more than looking up.
+@lru_cache(maxsize=65_536)
+def _key(kind: str, part: str) -> str:
+    return f"{kind}:{escape(part)}"
+
+
+@lru_cache(maxsize=65_536)
+def _key_of_acts(model: str, action: str, outcome: str) -> str:
+    return f"model:{escape(model)}|action:{escape(action)}|outcome:{escape(outcome)}"
 
 
 def stream_keys(body: Mapping[str, Any]) -> list[str]:
@@ -38,16 +48,14 @@ def stream_keys(body: Mapping[str, Any]) -> list[str]:
     Raises:
         MalformedError: more than 4,096 streams.
     """
-    action = escape(body["action"])
-    keys = {"actor:" + escape(body["actor"]["id"]), "action:" + action, "source:" + escape(body["source"]["id"])}
-    tail = f"|action:{action}|outcome:{escape(body['outcome'])}"
+    action, outcome = body["action"], body["outcome"]
+    keys = {_key("actor", body["actor"]["id"]), _key("action", action), _key("source", body["source"]["id"])}
     for model in body["models"]:
-        key = "model:" + escape(model)
-        keys.add(key)
-        keys.add(key + tail)
+        keys.add(_key("model", model))
+        keys.add(_key_of_acts(model, action, outcome))
     for item in (body["subject"], *body["related"]):
         if item["type"] in STREAMED_TYPES:
-            keys.add(f"{item['type']}:{escape(item['id'])}")
+            keys.add(_key(item["type"], item["id"]))
     if len(keys) > MAX_STREAMS:
         raise malformed("", f"at most {MAX_STREAMS} streams", len(keys))
     return sorted(keys)

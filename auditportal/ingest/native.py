@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -36,6 +36,7 @@ RESERVED_MEMBERS = {
 }
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d{1,18}))?([Zz]|[+-]\d\d:\d\d)")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_TYPE_AND_ID = frozenset({"type", "id"})
 _ACTION = re.compile(r"[a-z][a-z0-9_.-]*")
 _TYPE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -91,12 +92,15 @@ def read(raw: bytes, *, source_id: str, nobody: Actor) -> tuple[list[Submission]
     if len(raw) > MOST_BYTES:
         raise TooLargeError(f"at most {MOST_BYTES} bytes; split the batch")
     try:
-        value = canonical.admit(raw, max_bytes=MOST_BYTES, max_depth=DEEPEST)
+        reading = canonical.read(raw, max_bytes=MOST_BYTES, max_depth=DEEPEST)
     except ProofError as error:
         is_batch = raw.lstrip()[:1] == b"["
         raise FaultyInputError([_fault_of(error, is_batch=is_batch)], is_batch=is_batch) from error
+    value = reading.value
     is_batch = isinstance(value, list)
     items: list[Any] = value if isinstance(value, list) else [value]
+    # In a batch an event nests no deeper than the writer takes it, so what was seen while reading need not be again.
+    encode = canonical.write if is_batch and reading.is_usual else canonical.encode
     if len(items) > MOST_EVENTS:
         raise TooLargeError(f"at most {MOST_EVENTS} events; split the batch")
     if not items:
@@ -105,7 +109,7 @@ def read(raw: bytes, *, source_id: str, nobody: Actor) -> tuple[list[Submission]
     submissions: list[Submission] = []
     for index, item in enumerate(items):
         reader = _Reader(index)
-        submission = _read_event(item, reader, source_id=source_id, nobody=nobody)
+        submission = _read_event(item, reader, source_id=source_id, nobody=nobody, encode=encode)
         faults += reader.faults
         if submission is not None:
             submissions.append(submission)
@@ -123,7 +127,14 @@ def _fault_of(error: ProofError, *, is_batch: bool) -> Fault:
     return Fault(0, error.place, rule)
 
 
-def _read_event(item: Any, reader: _Reader, *, source_id: str, nobody: Actor) -> Submission | None:  # noqa: ANN401 -- any JSON
+def _read_event(
+    item: Any,  # noqa: ANN401 -- any JSON
+    reader: _Reader,
+    *,
+    source_id: str,
+    nobody: Actor,
+    encode: Callable[[Any], bytes],
+) -> Submission | None:
     if not isinstance(item, dict):
         reader.fault("", "an event is a JSON object")
         return None
@@ -159,7 +170,7 @@ def _read_event(item: Any, reader: _Reader, *, source_id: str, nobody: Actor) ->
         source_seq=source.seq,
         sent=sent,
         artifact_sha256=integrity.get("artifact_sha256", ""),
-        submitted=canonical.encode(item),
+        submitted=encode(item),
     )
     return Submission(draft, named)
 
@@ -215,7 +226,7 @@ def _subject(value: Any, reader: _Reader, place: str) -> Subject | None:  # noqa
     if isinstance(value, str):
         kind, colon, name = value.partition(":")
         value = {"type": kind, "id": name} if colon else None
-    if not isinstance(value, dict) or value.keys() != {"type", "id"}:
+    if not isinstance(value, dict) or value.keys() != _TYPE_AND_ID:
         reader.fault(place, 'type:id, or {"type": …, "id": …}')
         return None
     kind, name = value["type"], value["id"]

@@ -8,6 +8,7 @@ unusual is handed to the exact reader and writer.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
@@ -31,13 +32,26 @@ def admit(raw: bytes, *, max_bytes: int = canonical.MAX_BYTES, max_depth: int = 
     Raises:
         auditproof.errors.MalformedError: the text is outside the profile of FORMAT.md §1.
     """
+    return read(raw, max_bytes=max_bytes, max_depth=max_depth).value
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """An admitted value, and whether `is_usual` is known to hold for every object and array in it."""
+
+    value: canonical.Json
+    is_usual: bool
+
+
+def read(raw: bytes, *, max_bytes: int = canonical.MAX_BYTES, max_depth: int = DEEPEST) -> Reading:
+    """As `admit`, with what was seen on the way."""
     try:
-        return _admit_usual(raw, max_bytes, max_depth)
+        return _read_usual(raw, max_bytes, max_depth)
     except (_UnusualError, orjson.JSONDecodeError, orjson.JSONEncodeError):
-        return canonical.admit(raw, max_bytes=max_bytes, max_depth=max_depth)
+        return Reading(canonical.admit(raw, max_bytes=max_bytes, max_depth=max_depth), is_usual=False)
 
 
-def _admit_usual(raw: bytes, max_bytes: int, max_depth: int) -> canonical.Json:
+def _read_usual(raw: bytes, max_bytes: int, max_depth: int) -> Reading:
     if len(raw) > max_bytes:
         raise _UnusualError
     value = orjson.loads(raw)
@@ -50,12 +64,15 @@ def _admit_usual(raw: bytes, max_bytes: int, max_depth: int) -> canonical.Json:
         raise _UnusualError
     if type(value) is not dict and type(value) is not list:
         raise _UnusualError
-    _settle(value, max_depth)
-    return value
+    return Reading(value, _settle(value, max_depth))
 
 
-def _settle(value: Any, depth: int) -> None:  # noqa: ANN401 -- an object or array, fresh from the reader
-    """Integral numbers are integers, as the exact reader has them; the value may nest `depth` levels from here."""
+def _settle(value: Any, depth: int) -> bool:  # noqa: ANN401 -- an object or array, fresh from the reader
+    """Integral numbers are integers, as the exact reader has them; the value may nest `depth` levels from here.
+
+    True if every number is one that orjson writes as RFC 8785 does.
+    """
+    is_usual = True
     for place, item in value.items() if type(value) is dict else enumerate(value):
         kind = type(item)
         if kind in _SAME:
@@ -63,11 +80,15 @@ def _settle(value: Any, depth: int) -> None:  # noqa: ANN401 -- an object or arr
         if kind is dict or kind is list:
             if depth == 1:
                 raise _UnusualError
-            _settle(item, depth - 1)
+            is_usual = _settle(item, depth - 1) and is_usual
         elif not -EXACT_INTEGERS < item < EXACT_INTEGERS:
             raise _UnusualError
-        elif kind is float and item.is_integer():
-            value[place] = int(item)
+        elif kind is float:
+            if item.is_integer():
+                value[place] = int(item)
+            elif abs(item) < SMALLEST_SAME:
+                is_usual = False
+    return is_usual
 
 
 def encode(value: Any) -> bytes:  # noqa: ANN401 -- JSON is any of seven types

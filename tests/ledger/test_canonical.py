@@ -158,3 +158,22 @@ def test_usual_text_does_not_need_the_exact_reader(monkeypatch):
     monkeypatch.setattr(exact, "admit", refuse)
     raw = '[{"a": {"b": [1, 2.5, 1.0, -0.0, null, true, "é: \\u20ac"]}, "c:d": ":"}]'.encode()
     assert repr(canonical.admit(raw)) == repr([{"a": {"b": [1, 2.5, 1, 0, None, True, "é: €"]}, "c:d": ":"}])
+
+
+@given(st.recursive(st.sampled_from(SCALARS), _containers, max_leaves=12))
+@hypothesis_settings(max_examples=600)
+def test_what_was_read_as_usual_may_be_written_without_another_look(text):
+    raw = f"[{text}]".encode("utf-8", "surrogatepass")
+    try:
+        reading = canonical.read(raw, max_depth=33)
+    except MalformedError:
+        return
+    if reading.is_usual:
+        assert canonical.write(reading.value) == exact.encode(reading.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_usual"), [(b"[1, 2.5, 1.0]", True), (b"[[1e-7]]", False), (b'{"a":{"b":0.00001}}', True)]
+)
+def test_usual_are_numbers_that_both_write_alike(raw, is_usual):
+    assert canonical.read(raw).is_usual == is_usual
