@@ -159,6 +159,8 @@ class Signing:
     has_signed: bool
     is_open: bool
     is_unchanged: bool  # the digests on the signer's page are those of now
+    has_meaning: bool = True  # what the signature means was chosen
+    trouble: str = ""  # what the log has otherwise than the request's row
 
 
 def may_sign(policy: Policy, facts: Facts, signing: Signing, *, intent: str) -> Granted | Refused:
@@ -166,6 +168,8 @@ def may_sign(policy: Policy, facts: Facts, signing: Signing, *, intent: str) -> 
     reasons: list[str] = []
     if not signing.is_open:
         reasons.append("the request is no longer open")
+    if signing.trouble:
+        reasons.append(f"the request does not match the log: {signing.trouble}")
     if signing.role not in policy.roles:
         reasons.append(f"the role {signing.role} may not sign; {' and '.join(policy.roles)} may")
     if policy.bars_requester and signing.signer == facts.requester:
@@ -177,6 +181,8 @@ def may_sign(policy: Policy, facts: Facts, signing: Signing, *, intent: str) -> 
             reasons.append("too many wrong passwords; wait a quarter of an hour")
         elif not signing.is_password_right:
             reasons.append("the password was wrong")
+        if not signing.has_meaning:
+            reasons.append("the meaning of the signature was not chosen")
     if not signing.is_unchanged:
         reasons.append("what the signature would cover changed since the page was drawn")
     if intent == "approve":

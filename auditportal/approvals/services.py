@@ -130,7 +130,7 @@ def sign(
         promotion_id=str(promotion.pk),
         user=user,
         intent=intent,
-        meaning=meaning if meaning in MEANINGS[intent] else MEANINGS[intent][0],
+        meaning=meaning,
         comment=comment.strip()[:MOST_REASON],
         is_right=is_right,
         is_throttled=is_throttled,
@@ -166,6 +166,8 @@ def _sign(
         has_signed=packet.is_signed_by(signer),
         is_open=promotion.is_open,
         is_unchanged=seen == packet.fingerprint,
+        has_meaning=meaning in MEANINGS[intent],
+        trouble=packet.trouble,
     )
     verdict = gates.may_sign(packet.policy, packet.facts, signing, intent=intent)
     if isinstance(verdict, Refused):
@@ -224,7 +226,7 @@ def _record_decision(
             | {"meaning": meaning, "approval": {"challenge": challenge, "factors": ["password"]}},
         )
     ]
-    after = queries.packet(promotion, now=now)
+    after = queries.packet(promotion, now=now, fresh=decision)
     is_promoted = intent == "approve" and isinstance(gates.evaluate(after.conditions), Granted)
     if intent == "reject":
         promotion.state, promotion.decided_at = Promotion.State.REJECTED, now
@@ -298,6 +300,8 @@ def withdraw(*, promotion: Promotion, user: User, now: datetime) -> int | Turned
     reasons = []
     if not locked.is_open:
         reasons.append("the request is no longer open")
+    if packet.trouble:
+        reasons.append(f"the request does not match the log: {packet.trouble}")
     if locked.requested_by_id != user.pk:
         reasons.append("only who asked may withdraw")
     if reasons:

@@ -56,16 +56,24 @@ def sizes_of(versions: list[Version]) -> dict[int, int]:
 
 
 def find_model(name: str) -> Model | None:
+    """By its exact name; nothing that PostgreSQL cannot hold is one."""
+    if "\0" in name:
+        return None
     return Model.objects.filter(name=name).first()
 
 
 def find_version(label: str) -> Version | None:
+    """By its exact label, as `find_model`."""
+    if "\0" in label:
+        return None
     return Version.objects.select_related("model").filter(label=label).first()
 
 
 def find_reference(text: str) -> Version | None:
     """By label, or by `repository@digest`; of two sources with the same repository the one known first."""
     repository, at, digest = text.partition("@")
+    if "\0" in text:
+        return None
     if at and digest.startswith("sha256:"):
         found = Version.objects.select_related("model").filter(repository=repository, manifest_digest=digest)
         return found.order_by("id").first()
@@ -73,6 +81,8 @@ def find_reference(text: str) -> Version | None:
 
 
 def version_named(model: Model, name: str) -> Version | None:
+    if "\0" in name:
+        return None
     return model.versions.select_related("model").filter(name=name).first()
 
 
@@ -84,8 +94,8 @@ def placements(model: Model) -> list[Placement]:
     return list(_light(model.placements.order_by("environment")))
 
 
-def in_production() -> list[Placement]:
-    return list(_light(Placement.objects.filter(environment=PRODUCTION).order_by("model__name")))
+def in_production(most: int) -> list[Placement]:
+    return list(_light(Placement.objects.filter(environment=PRODUCTION).order_by("model__name"))[:most])
 
 
 def _light(found: QuerySet[Placement]) -> QuerySet[Placement]:

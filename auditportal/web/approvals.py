@@ -29,10 +29,12 @@ from auditportal.approvals.services import Signed, Turned
 from auditportal.catalog import queries as catalog
 from auditportal.catalog.models import Placement, Version
 from auditportal.ledger import queries as ledger, search
+from auditportal.ledger.drafts import PORTAL
+from auditportal.ledger.queries import RecordedEvent
 from auditportal.ledger.query import Form, Query, Term, Value
 from auditportal.web import formats
 from auditportal.web.access import SignedInRequest, needs
-from auditportal.web.rows import Row, display
+from auditportal.web.rows import display
 from auditproof import approvals
 
 PROOF_WAIT_S = 1.0  # a governed act is shown with its checkpoint; the sealer needs less
@@ -113,6 +115,7 @@ class SignatureView:
     decision: Decision
     is_struck: bool
     stale: str  # what changed under it
+    trouble: str  # what the log has otherwise; such a signature is shown as broken
     statement: str
     challenge: str
 
@@ -188,9 +191,30 @@ def _asking(request: SignedInRequest, choice: ChoiceForm, form: AskForm) -> dict
     }
 
 
-def _placed(version: Version, environment: str) -> Placement | None:
-    found = (item for item in catalog.placements(version.model) if item.environment == environment)
-    return next(found, None)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What stands in the environment now; `trouble` is what the log has otherwise."""
+
+    placement: Placement
+    trouble: str
+
+    @property
+    def version(self) -> Version:
+        return self.placement.version
+
+    @property
+    def version_id(self) -> int:
+        return self.placement.version_id
+
+    @property
+    def since(self) -> datetime:
+        return self.placement.since
+
+
+def _placed(version: Version, environment: str) -> Place | None:
+    found = [item for item in catalog.placements(version.model) if item.environment == environment]
+    told = queries.explained(found)
+    return next((Place(item, told[item.pk].trouble) for item in found), None)
 
 
 def _promotion(pk: UUID) -> Promotion:
@@ -230,7 +254,7 @@ def _decide(request: SignedInRequest, promotion: Promotion, intent: str) -> Http
         promotion=promotion,
         user=request.user,
         intent=intent,
-        meaning=form.cleaned_data.get("meaning", ""),
+        meaning=services.MEANINGS["reject"][0] if intent == "reject" else form.cleaned_data.get("meaning", ""),
         comment=form.cleaned_data.get("comment", ""),
         password=form.cleaned_data.get("password", ""),
         seen=form.cleaned_data.get("seen", ""),
@@ -288,6 +312,7 @@ def _page(
         wrong or {}
     )
     conditions = packet.conditions if promotion.is_open else gates.of_version(packet.policy, packet.facts)
+    recorded = _recorded(promotion, now)
     context = {
         "promotion": promotion,
         "version": promotion.version,
@@ -298,13 +323,14 @@ def _page(
         "signatures": [_signature(item, promotion, packet) for item in packet.decisions],
         "tone": STATE_TONES[promotion.state],
         "placed": _placed(promotion.version, promotion.environment),
+        "lost": _lost(recorded, packet),
         "bars": bars,
         "is_mine": promotion.requested_by_id == user.pk,
         "approve": decision_forms["approve"],
         "reject": decision_forms["reject"],
         "statement": _would_sign(promotion, packet, user, now) if promotion.is_open and not bars else "",
         "refused": refused,
-        "rows": _events(promotion, now),
+        "rows": display(recorded),
         "now": now,
     }
     return render(request, "approvals/detail.html", context, status=status)
@@ -315,7 +341,9 @@ def _slots(promotion: Promotion, packet: Packet) -> list[Slot]:
     found = [
         item
         for item in packet.decisions
-        if item.decision.intent == Decision.Intent.APPROVE and not (item.is_stale and promotion.is_open)
+        if item.decision.intent == Decision.Intent.APPROVE
+        and not item.trouble
+        and not (item.is_stale and promotion.is_open)
     ]
     count = max(packet.policy.approvals, len(found))
     filled: list[Signature | None] = [*found, *[None] * (count - len(found))]
@@ -335,8 +363,9 @@ def _signature(item: Signature, promotion: Promotion, packet: Packet) -> Signatu
         changed.append("the evidence")
     return SignatureView(
         decision=item.decision,
-        is_struck=item.is_stale and promotion.is_open,
+        is_struck=bool(item.trouble) or (item.is_stale and promotion.is_open),
         stale=" and ".join(changed),
+        trouble=item.trouble,
         statement=_indented(raw),
         challenge=approvals.challenge(raw).hex(),
     )
@@ -357,10 +386,15 @@ def _would_sign(promotion: Promotion, packet: Packet, user: User, now: datetime)
 
 
 def _indented(raw: bytes) -> str:
-    return formats.visible_lines(json.dumps(json.loads(raw), indent=2, ensure_ascii=False))
+    """A statement to be read; one that somebody edited may be anything, and is shown as it is."""
+    try:
+        text = json.dumps(json.loads(raw), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        text = raw.decode("utf-8", "backslashreplace")
+    return formats.visible_lines(text)
 
 
-def _events(promotion: Promotion, now: datetime) -> list[Row]:
+def _recorded(promotion: Promotion, now: datetime) -> list[RecordedEvent]:
     """What stands in the log about this request, the refused attempts too."""
     query = Query(
         (
@@ -368,5 +402,21 @@ def _events(promotion: Promotion, now: datetime) -> list[Row]:
             Term("meta.request", (Value(Form.EXACT, str(promotion.pk)),)),
         )
     )
-    page = search.page(query, now=now, resolve=lambda _: [], after=None, most=SHOWN_EVENTS)
-    return display(ledger.recorded(page.seqs))
+    try:
+        page = search.page(query, now=now, resolve=lambda _: [], after=None, most=SHOWN_EVENTS)
+    except search.SearchTooSlowError:
+        return []
+    return ledger.recorded(page.seqs)
+
+
+def _lost(recorded: Sequence[RecordedEvent], packet: Packet) -> list[int]:
+    """Signatures that stand in the log and have no row any more."""
+    known = {item.decision.seq for item in packet.decisions}
+    return [
+        event.seq
+        for event in recorded
+        if event.body is not None
+        and event.body["source"]["id"] == PORTAL
+        and (event.body["action"], event.body["outcome"]) in (("approve", "done"), ("reject", "done"))
+        and event.seq not in known
+    ]

@@ -18,6 +18,7 @@ from django.views.decorators.http import require_safe
 from auditportal.accounts.models import User
 from auditportal.accounts.queries import display_names
 from auditportal.accounts.roles import Permission
+from auditportal.approvals import queries as approvals
 from auditportal.catalog import cards, kitfiles, queries
 from auditportal.catalog.models import Layer, Model, Placement, TagObservation, Version
 from auditportal.connectors import modelkit
@@ -32,7 +33,6 @@ MODELS_SHOWN = 50
 VERSIONS_SHOWN = 100
 EVENTS_SHOWN = 50
 METRICS_SHOWN = 3  # in a list; the comparison shows all
-PROMOTIONS_READ = 100  # newest ones, to find those that explain what stands where
 LAYERS_SHOWN = 1000
 RAW_SHOWN = 64 * 1024  # characters of a config
 CREATED = "org.opencontainers.image.created"
@@ -49,12 +49,13 @@ class Tab:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What stands in an environment, and the event that put it there."""
+    """What stands in an environment, and the event that put it there; `trouble` is what the log has otherwise."""
 
     placement: Placement
     version_href: str
     event_href: str
     event_text: str
+    trouble: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def version(request: SignedInRequest, name: str, version: str) -> HttpResponse:
 
 def show(request: SignedInRequest, name: str, version_name: str) -> HttpResponse:
     """The page of a model, or of one version of it; the caller has seen to the permission."""
-    model = queries.find_model(name.replace("\0", ""))
+    model = queries.find_model(name)
     if model is None:
         raise Http404
     chosen = queries.version_named(model, version_name) if version_name else queries.newest_version(model)
@@ -145,7 +146,7 @@ def show(request: SignedInRequest, name: str, version_name: str) -> HttpResponse
         "version": chosen,
         "tab": tab,
         "sections": _sections(model, chosen),
-        "stages": _stages(model, placed),
+        "stages": _stages(placed),
         "model_href": address(model.name),
         "ask_href": ask_href(request.user, chosen),
         "bundle_href": _bundle_href(request.user, model),
@@ -324,16 +325,15 @@ def _by_day(rows: list[Row]) -> list[tuple[str, list[Row]]]:
     return list(days.items())
 
 
-def _stages(model: Model, placed: list[Placement]) -> list[Stage]:
-    """Each environment's version with the newest event that put it there, read and verified from the log."""
-    if not placed:
-        return []
-    events = _promotions(model)
+def _stages(placed: list[Placement]) -> list[Stage]:
+    """Each environment's version with the event that put it there, read and verified from the log."""
+    told = approvals.explained(placed)
     return [
         Stage(
             item,
-            address(model.name, item.version.name),
-            *_explained(item, events.get((item.environment, item.version.label))),
+            address(item.model.name, item.version.name),
+            *_explained(item, told[item.pk].seq),
+            told[item.pk].trouble,
         )
         for item in placed
     ]
@@ -344,22 +344,6 @@ def _explained(item: Placement, seq: int | None) -> tuple[str, str]:
         return f"/events/{seq}/", f"event {formats.count(seq)}"
     query = f'action:promote,rollback related:"model_version:{item.version.label}"'
     return f"{reverse('timeline')}?{urlencode({'q': query})}", "search its event"
-
-
-def _promotions(model: Model) -> dict[tuple[str, str], int]:
-    query = Query(
-        (_exactly("model", model.name), _exactly("action", "promote", "rollback"), _exactly("outcome", "done"))
-    )
-    try:
-        page = search.page(query, now=timezone.now(), resolve=lambda _: [], after=None, most=PROMOTIONS_READ)
-    except search.SearchTooSlowError:
-        return {}
-    found: dict[tuple[str, str], int] = {}
-    for event in ledger.recorded(page.seqs):
-        if event.body is not None and not event.is_broken:
-            key = (str(event.body.get("environment", "")), str(event.body["subject"]["id"]))
-            found[key] = max(event.seq, found.get(key, -1))
-    return found
 
 
 def ask_href(user: User, chosen: Version | None) -> str:

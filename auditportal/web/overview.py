@@ -20,7 +20,6 @@ from redis.exceptions import RedisError
 
 from auditportal.accounts.roles import Permission
 from auditportal.approvals import queries as approvals
-from auditportal.approvals.models import Decision, Promotion
 from auditportal.catalog import queries as catalog
 from auditportal.catalog.models import Placement, Version
 from auditportal.ledger import guards, queries as ledger, search
@@ -32,6 +31,7 @@ from auditportal.web.catalog import address
 from auditportal.web.rows import display
 
 SHOWN = 8  # newest events
+SHOWN_PLACED = 50  # of what stands in production; the models page has all
 SHOWN_EACH = 5  # of what waits, and of what needs attention
 REFUSED = Query((Term("outcome", (Value(Form.EXACT, "refused"), Value(Form.EXACT, "failed"))),))
 log = logging.getLogger("auditportal.health")
@@ -45,12 +45,13 @@ class Counter:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A version in production, and who signed for it."""
+    """A version in production, and who signed for it; `trouble` is what the log has otherwise."""
 
     placement: Placement
     href: str
     approvers: list[str]
     request: UUID | None
+    trouble: str
 
 
 @require_safe
@@ -61,6 +62,7 @@ def index(request: SignedInRequest) -> HttpResponse:
     head = ledger.head()
     page = search.page(Query(), now=now, resolve=lambda _: [], after=None, most=SHOWN)
     waiting, findings = approvals.waiting_for(request.user), reconciliation.open_findings()
+    placed = catalog.in_production(SHOWN_PLACED + 1)
     context = {
         "waiting": waiting[:SHOWN_EACH],
         "waiting_more": max(0, len(waiting) - SHOWN_EACH),
@@ -69,7 +71,8 @@ def index(request: SignedInRequest) -> HttpResponse:
         "head": head,
         "refused": _refused(now),
         "bytes": _bytes(),
-        "in_production": _standings(catalog.in_production()),
+        "in_production": _standings(placed[:SHOWN_PLACED]),
+        "has_more_placed": len(placed) > SHOWN_PLACED,
         "seal_view": ledger.seal_state(now),
         "rows": display(ledger.recorded(page.seqs)),
         "vkey": ledger.vkey(),
@@ -100,42 +103,17 @@ def _bytes() -> Counter:
 
 
 def _standings(placed: Sequence[Placement]) -> list[Standing]:
-    requests = {item.pk: _uuid(item.request) for item in placed}
-    names = _approvers([request for request in requests.values() if request])
+    told = approvals.explained(placed)
     return [
         Standing(
             item,
             address(item.model.name, item.version.name),
-            [formats.visible(name) for name in names.get(requests[item.pk], [])],
-            requests[item.pk] if requests[item.pk] in names else None,
+            [formats.visible(name) for name in told[item.pk].approvers],
+            told[item.pk].request,
+            told[item.pk].trouble,
         )
         for item in placed
     ]
-
-
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
-        return None
-
-
-def _approvers(requests: list[UUID]) -> dict[UUID | None, list[str]]:
-    """Printed names by request; signatures that had gone stale before the last one do not count, and are left out."""
-    signed = Decision.objects.filter(
-        promotion__in=requests, promotion__state=Promotion.State.PROMOTED, intent=Decision.Intent.APPROVE
-    ).order_by("at")
-    by_request: dict[UUID, list[Decision]] = {}
-    for item in signed.defer("statement"):
-        by_request.setdefault(item.promotion_id, []).append(item)
-    return {
-        request: [item.printed_name for item in items if _covers(item) == _covers(items[-1])]
-        for request, items in by_request.items()
-    }
-
-
-def _covers(item: Decision) -> tuple[str, str]:
-    return item.policy_digest, item.evidence_digest
 
 
 @login_not_required

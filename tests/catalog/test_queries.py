@@ -91,7 +91,7 @@ def test_in_production_is_by_model_and_leaves_the_bytes():
     for version in (kits.observe_mlflow(), kits.observe("0.1.0")):
         services.place(version=version, environment="production", request="", now=NOON)
     services.place(version=kits.observe("0.2.0"), environment="staging", request="", now=NOON)
-    found = queries.in_production()
+    found = queries.in_production(most=5)
     assert [item.version.label for item in found] == ["acme/rf-model-audit:0.1.0", "churn:14"]
     assert "manifest" in found[0].version.get_deferred_fields()
     assert [item.environment for item in queries.placements(found[0].model)] == ["production", "staging"]

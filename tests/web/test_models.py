@@ -10,13 +10,16 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from auditportal.accounts import services as accounts
-from auditportal.approvals.models import Decision, Promotion
+from auditportal.approvals import queries as approval_queries, services as approvals
+from auditportal.approvals.models import Promotion
 from auditportal.catalog import services as catalog
+from auditportal.catalog.models import Version
 from auditportal.ingest import sources
 from auditportal.ledger.drafts import SYSTEM, Subject
 from auditportal.web.catalog import address
 from auditportal.web.formats import short_digest
 from tests import kits
+from tests.conftest import PASSWORD
 from tests.factories import NOON, make_draft, record
 
 KIT = "/models/acme/rf-model-audit/"
@@ -148,17 +151,16 @@ def test_versions_show_state_size_tags_packer_and_metrics(both, people, dave):
     assert "No version stands in any environment" in page
 
 
-def test_stages_lead_to_the_event_that_explains_them(both, dave, seal):
+def test_stage_is_not_explained_by_what_a_stranger_sends(both, dave, seal):
+    """Whoever holds a token may post `promote`; only the portal's own event says what stands where."""
     catalog.place(version=both[0], environment="production", request="", now=NOON)
-    catalog.place(version=both[1], environment="staging", request="", now=NOON)
     promote = {"action": "promote", "subject": Subject("model_version", both[0].label), "related": []}
-    record(make_draft(**promote, environment="production", outcome="refused"))
     [item] = record(make_draft(**promote, environment="production"))
-    record(make_draft(**promote, environment="staging"))
     seal()
     page = dave.get(KIT)
-    assert f'href="/events/{item.seq}/">event {item.seq}</a>' in page.content.decode()
-    assert "staging 0.2.0 reported only since 20 Nov 2026 12:00:00.000 UTC · search its event" in text_of(page)
+    assert f'href="/events/{item.seq}/">event {item.seq}</a>' not in page.content.decode()
+    said = "not proven no request is recorded since 20 Nov 2026 12:00:00.000 UTC · search its event"
+    assert f"production 0.1.0 checked {said}" in text_of(page)
 
 
 def test_contents_tell_layers_commands_and_what_is_stated(both, dave):
@@ -474,37 +476,30 @@ def test_overview_counts_and_tells_what_stands_in_production(both, dave, seal):
     answer = dave.get("/")
     page = text_of(answer)
     assert "Refused and failed 2 attempts" in page
-    row = "acme/rf-model-audit 0.1.0 20 Nov 2026 12:00:00.000 UTC no request is recorded checked 20 Nov 2026 12:00:00.000 UTC"
+    row = "acme/rf-model-audit 0.1.0 20 Nov 2026 12:00:00.000 UTC not proven no request is recorded checked 20 Nov 2026 12:00:00.000 UTC"
     assert row in page
     assert "acme/rf-model-audit 0.2.0" not in page
     assert f'href="{KIT}versions/0.1.0/"' in answer.content.decode()
 
 
-def test_overview_names_who_signed_for_what_is_in_production(both, people, dave):
-    promotion = Promotion.objects.create(
-        version=both[0],
-        environment="production",
-        reason="r",
-        requested_by=people["erin"],
-        manifest_digest=both[0].manifest_digest,
-        state="promoted",
-        created_at=NOON,
+def test_overview_names_who_signed_for_what_is_in_production(both, people, dave, seal):
+    promotion = approvals.open_promotion(
+        version=both[0], environment="production", reason="r", user=people["erin"], now=NOON
     )
-    for hours, (signer, evidence) in enumerate([("carol", "old"), ("alice", "new"), ("bob", "new")]):
-        Decision.objects.create(
-            promotion=promotion,
-            intent="approve",
-            signer=people[signer],
-            role="lead",
-            meaning="approved",
-            statement=b"",
-            printed_name=people[signer].printed_name,
-            name_salt=b"",
-            policy_digest="p",
-            evidence_digest=evidence,
-            at=NOON + timedelta(hours=hours),
-        )
-    catalog.place(version=both[0], environment="production", request=str(promotion.pk), now=NOON)
+    sign(promotion, people["carol"])
+    Version.objects.filter(pk=both[0].pk).update(run_id="other")  # so that it is stale
+    sign(promotion, people["alice"])
+    sign(promotion, people["bob"])
+    seal()
     page = text_of(dave.get("/"))
     assert "UTC Alice Example, Bob Example checked" in page
-    assert "Carol" not in page
+    assert "Carol" not in page.split("Newest events")[0]
+    assert f"event {Promotion.objects.get().decided_seq}" in text_of(dave.get(KIT))
+
+
+def sign(promotion, user):
+    seen = approval_queries.packet(promotion, now=NOON).fingerprint
+    return approvals.sign(
+        promotion=promotion, user=user, intent="approve", meaning="approved for use", comment="", password=PASSWORD,
+        seen=seen, now=NOON,
+    )  # fmt: skip
