@@ -213,7 +213,7 @@ def main() -> None:
         f"the floors of filters, depth, histogram and facets are meant for {common.GOAL_EVENTS:,} events;"
         f" here they are measured at {size:,}, and growth from 1 to 10 million is not measured"
     )
-    table.note("JSON of 100 rows: the API has no list of events yet")
+    table.note("JSON of 100 rows is not measured")
     table.finish(OPTIONS)
 
 
