@@ -120,7 +120,7 @@ def children_of(data):
     """The portal's processes under supervisor, by what they are."""
     pid = json.loads((data / "supervisor.note").read_text())[0]
     listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
-    marks = {"granian": "web", "run_sealer": "sealer", "worker": "worker", "beat": "beat"}
+    marks = {"bin/granian": "web", "run_sealer": "sealer", "auditportal worker": "worker", "auditportal beat": "beat"}
     found: dict[str, int] = {}
     for line in listed.stdout.splitlines():
         number, _, command = line.strip().partition(" ")
@@ -128,17 +128,28 @@ def children_of(data):
     return found
 
 
+def all_children(data, names):
+    """As `children_of`, once all of these are there."""
+    until = time.monotonic() + 90
+    while True:
+        found = children_of(data)
+        if set(names) <= set(found):
+            return found
+        assert time.monotonic() < until, found
+        time.sleep(0.1)
+
+
 def test_processes_killed_one_after_the_other_come_back_by_themselves(data):
     started = Run(data, "--no-demo")
     started.wait_for("Ctrl-C stops everything")
-    for name in ("web", "worker", "sealer", "beat"):
-        before = children_of(data)
-        assert set(before) == {"web", "worker", "sealer", "beat"}
+    names = ("web", "worker", "sealer", "beat")
+    before = all_children(data, names)
+    for name in names:
         os.killpg(before[name], signal.SIGKILL)
-        until = time.monotonic() + 60
-        while children_of(data).get(name) in (None, before[name]):
-            assert time.monotonic() < until, name
-            time.sleep(0.1)
+        after = all_children(data, names)
+        while after[name] == before[name]:
+            after = all_children(data, names)
+        before = after
     until = time.monotonic() + 60
     while time.monotonic() < until:
         try:

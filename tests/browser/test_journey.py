@@ -22,6 +22,7 @@ from auditportal.bundles import signing
 from auditportal.ingest import sources
 from auditportal.ingest.models import Source
 from auditportal.ledger.drafts import SYSTEM
+from tests import databases
 from tests.browser.contract import sign_in
 from tests.bundles import forging
 from tests.conftest import PASSWORD, make_people
@@ -40,6 +41,7 @@ HOOK_SECRET = "a secret that MLflow and the portal share"
 def portal(committed, tmp_path, settings):
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.PBKDF2PasswordHasher"]  # as the portal's processes
     make_people()
+    settings.SIGNER_DIRECTORY = databases.fresh_signer(tmp_path / "signer")
     settings.BUNDLE_SIGNER = settings.SIGNER_DIRECTORY.parent / "bundle-signer"
     running = Portal(tmp_path / "portal")
     running.directory.mkdir()
