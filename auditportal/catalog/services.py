@@ -46,13 +46,18 @@ def observe_kit(observed: ObservedKit, *, tag: str, now: datetime) -> tuple[Vers
     """
     if not observed.digest:
         raise ValueError("a kit without a digest has no identity")
-    model = Model.objects.select_for_update().get(pk=model_named(observed.repository, now).pk)
-    known = Version.objects.filter(
-        kind=Version.Kind.MODELKIT,
-        source=observed.source,
-        repository=observed.repository,
-        manifest_digest=observed.digest,
-    ).first()
+    model = _locked(observed.repository, now)
+    # Locked as well: a reading of its bytes that ends meanwhile would be undone by what is filled in here.
+    known = (
+        Version.objects.select_for_update(no_key=True)
+        .filter(
+            kind=Version.Kind.MODELKIT,
+            source=observed.source,
+            repository=observed.repository,
+            manifest_digest=observed.digest,
+        )
+        .first()
+    )
     if known is not None:
         if _tells_more(observed, known):
             if known.attempted_at is None:  # no reading of all bytes has judged it since
@@ -114,7 +119,7 @@ def _fill(version: Version, observed: ObservedKit) -> None:
 
 def observe_mlflow_version(value: Mapping[str, Any], *, source: str, now: datetime) -> tuple[Version, bool]:
     """The version as MLflow tells it: reported only, since MLflow keeps no digest of anything."""
-    model = Model.objects.select_for_update().get(pk=model_named(str(value["name"]), now).pk)
+    model = _locked(str(value["name"]), now)
     native, created = str(value["version"]), value.get("creation_timestamp")
     known = Version.objects.filter(
         kind=Version.Kind.MLFLOW, source=source, model=model, native_version=native, native_created=created
@@ -153,6 +158,11 @@ def _create(model: Model, name: str, **fields: Any) -> Version:  # noqa: ANN401 
             if not Version.objects.filter(label=f"{model.name}:{suffixed}").exists():
                 raise
     raise RuntimeError(f"{MOST_NAMESAKES} versions bear the name {name}")
+
+
+def _locked(name: str, now: datetime) -> Model:
+    """The model of this name, one observation at a time; a row that only refers to it (a placement) need not wait."""
+    return Model.objects.select_for_update(no_key=True).get(pk=model_named(name, now).pk)
 
 
 def model_named(name: str, now: datetime) -> Model:
