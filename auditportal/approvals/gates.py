@@ -11,6 +11,9 @@ from datetime import datetime, timedelta
 
 from auditportal.approvals.policies import Policy
 
+# What is refused is recorded with its reasons, and an event has a size: a registry may have lost ten thousand blobs.
+MOST_FINDINGS, MOST_FINDING = 5, 300
+
 
 @dataclass(frozen=True, slots=True)
 class Condition:
@@ -114,11 +117,13 @@ def _age(policy: Policy, facts: Facts) -> Condition:
 
 def _findings(facts: Facts) -> Condition:
     holds = not facts.open_findings
+    named = [text[:MOST_FINDING] for text in facts.open_findings[:MOST_FINDINGS]]
+    more = len(facts.open_findings) - len(named)
     return Condition(
         "findings",
         "No open finding",
         holds,
-        "none open" if holds else "; ".join(facts.open_findings),
+        "none open" if holds else "; ".join([*named, *([f"and {more} more"] if more else [])]),
         "" if holds else "Mend it at the registry; the next reconciliation closes the finding.",
     )
 

@@ -258,3 +258,18 @@ def test_queue_shows_what_a_person_may_sign(crew, version):
     sign(promotion, crew["bob"])
     assert queries.waiting_for(crew["bob"]) == []
     assert queries.waiting_for(crew["carol"]) == [promotion]
+
+
+def test_refusal_is_recorded_however_much_is_wrong(crew, version, seal):
+    """A registry that lost ten thousand blobs with long names gives no refusal that is too large for the log."""
+    promotion = ask(version, crew["erin"])
+    bad = [
+        Result(f"sha256:{n:064}", "Dataset: " + "\U0001f525" * 500, Verdict.MISSING_BLOB, "x" * 71, "not there")
+        for n in range(300)
+    ]
+    with transaction.atomic():
+        reconciliation.settle(version, bad, now=timezone.now())
+    turned = sign(promotion, crew["alice"])
+    assert isinstance(turned, Turned)
+    assert turned.reasons[0].endswith("and 295 more")
+    assert last_event(seal)["outcome"] == "refused"
