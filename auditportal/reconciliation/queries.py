@@ -93,17 +93,33 @@ def scopes(jobs: Iterable[Job]) -> dict[int, str]:
     return {job.pk: labels.get(job.parameters.get("version"), job.key) for job in jobs}
 
 
-_RANK = {Verdict.OK: 2, Verdict.UNREACHABLE: 1}  # anything else is wrong, and comes first
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a run read, as much of it as a page bears; `left_out` is how many of each kind are not here."""
+
+    apart: list[Check]  # what is wrong first, then what did not answer
+    matched: list[Check]
+    apart_left_out: int
+    matched_left_out: int
 
 
-def checks(job: Job) -> list[Check]:
-    """What the run read: what is wrong first, then what did not answer."""
+def checks(job: Job, *, most: int) -> Read:
+    """Up to so many of what did not match, and of what did. A registry that lost everything may have lost a lot."""
     found = Check.objects.filter(job=job).select_related("version").defer(*BYTES).order_by("version__label", "id")
-    return sorted(found, key=lambda check: _RANK.get(Verdict(check.verdict), 0))
+    wrong = found.exclude(verdict__in=[Verdict.OK, Verdict.UNREACHABLE])
+    apart = [*wrong[:most], *found.filter(verdict=Verdict.UNREACHABLE)[:most]][:most]
+    matched = list(found.filter(verdict=Verdict.OK)[:most])
+    totals = Counter(dict(Check.objects.filter(job=job).values_list("verdict").annotate(n=Count("id"))))
+    ok = totals.pop(Verdict.OK, 0)
+    return Read(apart, matched, totals.total() - len(apart), ok - len(matched))
 
 
-def open_findings() -> list[Finding]:
-    return list(_findings().filter(closed_at=None).order_by("-opened_at"))
+def open_findings(most: int) -> list[Finding]:
+    return list(_findings().filter(closed_at=None).order_by("-opened_at")[:most])
+
+
+def open_finding_count() -> int:
+    return Finding.objects.filter(closed_at=None).count()
 
 
 def _findings() -> QuerySet[Finding]:
@@ -135,7 +151,7 @@ def closed_findings(most: int) -> list[Finding]:
     return list(_findings().exclude(closed_at=None).order_by("-closed_at")[:most])
 
 
-def unreachable_versions() -> list[Version]:
+def unreachable_versions(most: int) -> list[Version]:
     """Whose registry gave no usable answer when last asked: neither a match nor missing."""
     found = Version.objects.filter(check_state=Version.Check.UNREACHABLE).select_related("model")
-    return list(found.defer("manifest", "config", "card").order_by("label"))
+    return list(found.defer("manifest", "config", "card").order_by("label")[:most])

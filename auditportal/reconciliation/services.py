@@ -23,7 +23,7 @@ from auditportal.jobs.models import Job
 from auditportal.jobs.services import Running
 from auditportal.ledger import services as ledger
 from auditportal.ledger.drafts import SYSTEM, UNKNOWN, Actor, Draft, Outcome, Related, Subject
-from auditportal.reconciliation.examine import Examiner, Result, overall
+from auditportal.reconciliation.examine import MANIFEST, Examiner, Result, overall
 from auditportal.reconciliation.models import Check, Finding, Verdict
 
 KIND = "reconcile"
@@ -105,26 +105,30 @@ def run(running: Running) -> Mapping[str, Any]:
     """
     versions = _scope(running)
     done = set(Check.objects.filter(job_id=running.id).values_list("version_id", flat=True))
+    off = set(Source.objects.filter(is_active=False).values_list("pk", flat=True))
     examiners: dict[str, Examiner] = {}
     counts: Counter[str] = Counter()
-    read = 0
     for number, version in enumerate(versions):
         running.step(number, len(versions), version.label, now=True)
         if version.pk in done:
             continue
         examiner = examiners.get(version.source) or _examiner(version.source, running)
         examiners[version.source] = examiner
-        results = _examine(version, examiner)
-        read += sum(result.bytes_read for result in results)
+        results = [_not_asked(version)] if version.source in off else _examine(version, examiner)
         _store(running, version, results)
     if not running.parameters.get("new"):
         for source, repository in sorted({(version.source, version.repository) for version in versions}):
+            if source in off:
+                continue
             running.step(len(versions), len(versions), f"tags of {repository}", now=True)
             _check_tags(source, repository, running, {version.pk for version in versions})
     if running.key == EVERYTHING:
         _look_for_new(running)
     running.step(len(versions), len(versions), now=True)
-    counts.update(Check.objects.filter(job_id=running.id).values_list("verdict", flat=True))
+    read = 0  # by all attempts together
+    for verdict, size in Check.objects.filter(job_id=running.id).values_list("verdict", "bytes_read").iterator():
+        counts[verdict] += 1
+        read += size
     return {"versions": len(versions), "bytes": read, "verdicts": dict(sorted(counts.items()))}
 
 
@@ -150,6 +154,18 @@ def _registry(source_id: str) -> Registry:
     if source is None:
         raise JobError(f"the source {source_id} is not configured")
     return sources.registry(source)
+
+
+def _not_asked(version: Version) -> Result:
+    """A source that is switched off is asked nothing: what it holds is unreachable, neither a match nor missing."""
+    return Result(
+        MANIFEST,
+        "Manifest",
+        Verdict.UNREACHABLE,
+        expected=version.manifest_digest,
+        found="not asked",
+        detail="its source is switched off",
+    )
 
 
 def _examine(version: Version, examiner: Examiner) -> list[Result]:
@@ -180,7 +196,9 @@ def _store(running: Running, version: Version, results: list[Result]) -> None:
     now = timezone.now()
     state, note = overall(results)
     with transaction.atomic():
-        locked = Version.objects.select_for_update().get(pk=version.pk)
+        locked = Version.objects.select_for_update(no_key=True).get(pk=version.pk)
+        if Check.objects.filter(job_id=running.id, version=version).exclude(object__startswith="tag:").exists():
+            return  # another worker has the run, and was here
         Check.objects.bulk_create(_check(running.id, version, result, now) for result in results)
         answered = all(result.verdict != Verdict.UNREACHABLE for result in results)
         catalog.note_check(locked, state=state, note=note, now=now, is_complete=answered)

@@ -61,13 +61,13 @@ def index(request: SignedInRequest) -> HttpResponse:
     now = timezone.now()
     head = ledger.head()
     page = search.page(Query(), now=now, resolve=lambda _: [], after=None, most=SHOWN)
-    waiting, findings = approvals.waiting_for(request.user), reconciliation.open_findings()
+    waiting, findings = approvals.waiting_for(request.user), reconciliation.open_findings(SHOWN_EACH)
     placed = catalog.in_production(SHOWN_PLACED + 1)
     context = {
         "waiting": waiting[:SHOWN_EACH],
         "waiting_more": max(0, len(waiting) - SHOWN_EACH),
-        "findings": findings[:SHOWN_EACH],
-        "findings_more": max(0, len(findings) - SHOWN_EACH),
+        "findings": findings,
+        "findings_more": max(0, reconciliation.open_finding_count() - SHOWN_EACH),
         "head": head,
         "refused": _refused(now),
         "bytes": _bytes(),

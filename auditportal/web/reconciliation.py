@@ -27,7 +27,8 @@ from auditportal.web import formats
 from auditportal.web.access import SignedInRequest, needs
 
 SHOWN_CLOSED = 20
-SHOWN_OK = 500  # checks that matched; those that did not are always all shown
+SHOWN_CHECKS = 500  # of those that matched, and of those that did not
+SHOWN_FINDINGS = 200
 MOST_PK = 2**63 - 1  # of a bigint
 STATE_TONES = {"queued": "info", "running": "info", "done": "", "failed": "bad", "cancelled": "warn"}
 
@@ -121,9 +122,10 @@ def _duration(job: Job, now: datetime) -> str:
 def index(request: SignedInRequest) -> HttpResponse:
     now = timezone.now()
     context = {
-        "findings": queries.open_findings(),
+        "findings": queries.open_findings(SHOWN_FINDINGS),
+        "finding_count": queries.open_finding_count(),
         "closed": queries.closed_findings(SHOWN_CLOSED),
-        "unreachable": queries.unreachable_versions(),
+        "unreachable": queries.unreachable_versions(SHOWN_FINDINGS),
         "nights": [_cell(night) for night in queries.nights(now)],
         "runs": _runs(queries.runs(), now),
         "may_start": request.user.may(Permission.RECONCILE),
@@ -172,14 +174,15 @@ def run(request: SignedInRequest, pk: int) -> HttpResponse:
             response["HX-Refresh"] = "true"
         return response
     [shown] = _runs([queries.run_summary(job)], now)
-    checks, left_out = _shown(queries.checks(job))
+    read = queries.checks(job, most=SHOWN_CHECKS)
     context = {
         "run": shown,
         "job": job,
         "duration": shown.duration,
         "state_tone": STATE_TONES[job.state],
-        "checks": checks,
-        "left_out": left_out,
+        "checks": [_check(check) for check in (*read.apart, *read.matched)],
+        "left_out": read.matched_left_out,
+        "apart_left_out": read.apart_left_out,
         "may_cancel": job.is_active and request.user.may(Permission.RECONCILE),
     }
     return render(request, "reconciliation/run.html", context)
@@ -191,14 +194,6 @@ class CheckView:
     tone: str
     icon: str
     read: str
-
-
-def _shown(checks: list[Check]) -> tuple[list[CheckView], int]:
-    """Everything that did not match, and of what matched as much as a page bears; how many are left out."""
-    apart = [check for check in checks if check.verdict != Verdict.OK]
-    matched = checks[len(apart) :]
-    shown = [_check(check) for check in (*apart, *matched[:SHOWN_OK])]
-    return shown, max(0, len(matched) - SHOWN_OK)
 
 
 def _check(check: Check) -> CheckView:

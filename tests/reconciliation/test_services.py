@@ -9,6 +9,8 @@ from django.db import transaction
 from django.utils import timezone
 
 from auditportal.catalog.models import TagObservation, Version
+from auditportal.ingest import sources
+from auditportal.ingest.models import Source
 from auditportal.jobs import services as jobs
 from auditportal.jobs.models import Job
 from auditportal.ledger import queries as ledger
@@ -44,7 +46,7 @@ def test_good_version_is_read_whole_and_checked(version, seal):
     assert {name: check.bytes_read for name, check in checks.items() if name in sizes} == sizes
     assert job.result["verdicts"] == {"ok": 6}
     assert [body["metadata"].get("result", {}).get("versions") for body in bodies(seal, "job.finished")] == [1]
-    assert queries.open_findings() == []
+    assert queries.open_findings(most=5) == []
 
 
 @pytest.mark.parametrize(
@@ -249,3 +251,50 @@ def test_source_that_is_not_configured_fails_the_job_and_changes_nothing(committ
     assert (job.state, job.error) == (Job.State.FAILED, "the source registry is not configured")
     assert Version.objects.get().check_state == "reported only"
     assert [body["outcome"] for body in bodies(seal, "job.finished")] == ["failed"]
+
+
+def test_source_that_is_switched_off_is_asked_nothing(fake, version):
+    sources.set_active(source=Source.objects.get(), is_active=False, reason="moves", actor=SYSTEM, now=timezone.now())
+    reconcile()
+    assert fake.requests == []
+    version.refresh_from_db()
+    assert (version.check_state, version.check_note) == ("unreachable", "Manifest: its source is switched off")
+    assert version.checked_at is None
+    assert not Finding.objects.exists()
+
+
+def test_run_that_was_taken_over_goes_on_and_counts_every_byte(fake, version, monkeypatch):
+    """The worker that lost the job stores one version, late; the one that has it now meets its checks."""
+    job = services.request_run(actor=SYSTEM, now=timezone.now())
+    stored = services._store
+
+    def twice(running, *given):
+        stored(running, *given)
+        stored(running, *given)
+
+    monkeypatch.setattr(services, "_store", twice)
+    jobs.run_due()
+    job.refresh_from_db()
+    assert (job.state, job.error) == (Job.State.DONE, "")
+    assert job.result["bytes"] == sum(Check.objects.filter(job=job).values_list("bytes_read", flat=True)) > 0
+
+
+def test_bytes_of_an_earlier_attempt_are_counted(version):
+    job = services.request_run(actor=SYSTEM, now=timezone.now())
+    Check.objects.create(job=job, version=version, object="manifest", title="Manifest", verdict="ok", bytes_read=7,
+                         at=timezone.now())  # fmt: skip
+    jobs.run_due()
+    job.refresh_from_db()
+    assert job.result["bytes"] == 7
+
+
+def test_page_of_checks_is_bounded_and_says_what_it_leaves_out(version):
+    job = services.request_run(actor=SYSTEM, now=timezone.now())
+    for verdict, count in ((Verdict.MISSING_BLOB, 3), (Verdict.UNREACHABLE, 2), (Verdict.OK, 4)):
+        Check.objects.bulk_create(
+            Check(job=job, version=version, object=f"{verdict} {n}", title="x", verdict=verdict, at=timezone.now())
+            for n in range(count)
+        )
+    read = queries.checks(job, most=4)
+    assert [check.verdict for check in read.apart] == ["missing blob"] * 3 + ["unreachable"]
+    assert (len(read.matched), read.apart_left_out, read.matched_left_out) == (4, 1, 0)
