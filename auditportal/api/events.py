@@ -5,6 +5,7 @@ Plain views: recording is the hot path, and what is found goes out as the record
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import urlencode
 
@@ -66,7 +67,7 @@ def _search(request: HttpRequest) -> HttpResponse:
     """A page of what the query finds, each event verified on read; a broken one comes as its failure, not as fact."""
     text = request.GET.get("q", "").strip()
     limit = request.GET.get("limit", str(PAGE))
-    if not limit.isdigit() or not 1 <= int(limit) <= MOST_PAGE:
+    if not re.fullmatch(r"[0-9]{1,3}", limit) or not 1 <= int(limit) <= MOST_PAGE:
         return problem(400, "The search was not understood", f"limit is 1 to {MOST_PAGE}")
     after = search.Cursor.parse(request.GET.get("cursor", ""))
     if after is None and request.GET.get("cursor"):
