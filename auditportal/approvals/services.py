@@ -130,7 +130,7 @@ def sign(
         promotion_id=str(promotion.pk),
         user=user,
         intent=intent,
-        meaning=meaning,
+        meaning=meaning if len(MEANINGS[intent]) > 1 else MEANINGS[intent][0],  # where there is a choice, it is made
         comment=comment.strip()[:MOST_REASON],
         is_right=is_right,
         is_throttled=is_throttled,

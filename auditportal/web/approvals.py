@@ -254,7 +254,7 @@ def _decide(request: SignedInRequest, promotion: Promotion, intent: str) -> Http
         promotion=promotion,
         user=request.user,
         intent=intent,
-        meaning=services.MEANINGS["reject"][0] if intent == "reject" else form.cleaned_data.get("meaning", ""),
+        meaning=form.cleaned_data.get("meaning", ""),
         comment=form.cleaned_data.get("comment", ""),
         password=form.cleaned_data.get("password", ""),
         seen=form.cleaned_data.get("seen", ""),
