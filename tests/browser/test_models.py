@@ -9,6 +9,8 @@ import pytest
 from django.db import transaction
 from playwright.sync_api import Page, expect
 
+from auditportal.accounts.models import User
+from auditportal.approvals import queries as approval_queries, services as approvals
 from auditportal.catalog import services as catalog
 from auditportal.ledger.drafts import Subject
 from auditportal.ledger.queries import wait_for_checkpoint
@@ -31,14 +33,28 @@ def filled(portal):
     kits.observe("v0", repository="acme/old", state="mismatch")
     kits.observe_mlflow()
     kits.observe_mlflow(LONG, description="x" * 300)
+    promote(first)
     with transaction.atomic():
-        catalog.place(version=first, environment="production", request="", now=NOON)
         catalog.place(version=second, environment="staging", request="", now=NOON)
     subject = Subject("model_version", first.label)
-    record(make_draft(action="promote", outcome="refused", environment="production", subject=subject, related=[]))
-    [last] = record(make_draft(action="promote", environment="production", subject=subject, related=[]))
+    [last] = record(make_draft(action="promote", outcome="refused", subject=subject, related=[]))
     assert wait_for_checkpoint(last.seq, timeout_s=20)
     return portal
+
+
+def promote(version):
+    people = {name: User.objects.get(username=name) for name in ("erin", "alice", "carol")}
+    promotion = approvals.open_promotion(
+        version=version, environment="production", reason="better recall", user=people["erin"], now=NOON
+    )
+    for name in ("alice", "carol"):
+        people[name].set_password(PASSWORD)  # as this process stretches passwords
+        seen = approval_queries.packet(promotion, now=NOON).fingerprint
+        done = approvals.sign(
+            promotion=promotion, user=people[name], intent="approve", meaning="approved for use", comment="",
+            password=PASSWORD, seen=seen, now=NOON,
+        )  # fmt: skip
+        assert isinstance(done, approvals.Signed)
 
 
 @pytest.fixture
