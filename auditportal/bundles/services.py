@@ -223,6 +223,8 @@ def _verify(path: Path, signer: signing.Signer, on_event: Callable[[int], None])
 def _issue(bundle: Bundle, built: Built, actor: Actor, now: datetime) -> None:
     """The row has the digest, and so has the log."""
     locked = Bundle.objects.select_for_update().select_related("model").get(pk=bundle.pk)
+    if not locked.is_building:  # a worker that was overtaken: the bundle was issued, cancelled or given up meanwhile
+        return
     locked.size_bytes = queries.path_of(bundle).stat().st_size
     locked.state, locked.digest, locked.events, locked.issued_at = Bundle.State.READY, built.digest, built.events, now
     metadata = {

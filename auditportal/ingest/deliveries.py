@@ -67,7 +67,7 @@ def receive(
                 next_attempt_at=now,
             )
     except IntegrityError:
-        return Delivery.objects.get(kind=kind, native_id=native_id[:100])
+        return Delivery.objects.get(kind=kind, source=source, native_id=native_id[:100])
     transaction.on_commit(lambda: ring("ingest.process_deliveries"))
     return delivery
 

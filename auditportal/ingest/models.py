@@ -54,7 +54,9 @@ class Delivery(models.Model):
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["kind", "native_id"], condition=~models.Q(native_id=""), name="one_delivery_per_native_id"
+                fields=["kind", "source", "native_id"],
+                condition=~models.Q(native_id=""),
+                name="one_delivery_per_native_id",
             )
         ]
         indexes = [

@@ -167,5 +167,9 @@ def draft(
         metadata={**metadata, "repository": item.repository, "native": native},
         source_id=source_id,
         raw=raw,
-        submitted=encode([*key, item.repository]),
+        submitted=encode(
+            [*key, item.repository]
+            if item.meaning == Meaning.DELETE
+            else [*key, item.repository, str(item.meaning), item.tag, item.digest]
+        ),
     )

@@ -138,6 +138,8 @@ def parse(text: str) -> Query:
     """
     if len(text) > LONGEST:
         raise QueryError(f"a query has at most {LONGEST} characters", LONGEST, len(text))
+    if "\0" in text:
+        raise QueryError("a query holds no NUL", text.index("\0"), text.index("\0") + 1)
     terms = tuple(_terms(text))
     if len(terms) > MOST_TERMS:
         raise QueryError(f"a query has at most {MOST_TERMS} terms", terms[MOST_TERMS].start, terms[-1].end)

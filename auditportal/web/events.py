@@ -23,6 +23,7 @@ from auditportal.web import formats
 from auditportal.web.access import SignedInRequest, needs
 from auditportal.web.rows import actor_name, display, term
 
+BEYOND = 2**63 - 1  # no entry stands there: the database's own largest number
 AROUND = 3  # entries shown before and after
 OF_SUBJECT = 10
 
@@ -45,7 +46,7 @@ class Step:
 
 
 def _event(seq: int) -> RecordedEvent:
-    found = ledger.recorded([seq])
+    found = ledger.recorded([seq]) if seq < BEYOND else []
     if not found:
         raise Http404
     return found[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -178,7 +179,7 @@ def newer(request: SignedInRequest) -> HttpResponse:
     text = request.GET.get("q", "").strip()
     query, _ = _read(text)
     seen = request.GET.get("seen", "")
-    if not seen.lstrip("-").isdigit() or len(seen) > 19:  # noqa: PLR2004 -- digits of a bigint
+    if not re.fullmatch(r"-?[0-9]{1,18}", seen):
         return HttpResponse(status=204)
     count = search.newer_than(query, max(int(seen), 0), now=timezone.now(), resolve=actor_ids)
     context = {"newer": formats.count(count.number) if count.number else "", "href": _address(text)}

@@ -561,3 +561,19 @@ def test_many_workers_record_nothing_twice_and_nothing_is_left(stored, registry,
     assert Version.objects.filter(label__contains="~").count() == 0
     assert Snapshot.objects.filter(type="model_version").count() == 12
     assert Source.objects.count() == 2
+
+
+def test_known_id_with_another_digest_is_no_repetition(oci):
+    assert deliver(oci, notification()).state == "recorded"
+    told = deliver(oci, notification(target={"digest": NEW, "tag": "0.2.0"}))
+    assert told.state == "not understood"
+    assert "recorded with other content" in told.note
+    assert len(bodies(action="package")) == len(bodies(action="source.conflict")) == 1
+
+
+def test_delivery_id_of_one_source_takes_nothing_from_another(mlflow, server):
+    other = register_mlflow(server, id="mlflow-2")
+    hook = fake_mlflow.hook("registered_model.created", {"name": "m"}, now=timezone.now())
+    first = receive(mlflow, hook.body, native_id=hook.delivery_id)
+    assert receive(other, hook.body, native_id=hook.delivery_id).pk != first.pk
+    assert receive(mlflow, hook.body, native_id=hook.delivery_id).pk == first.pk
