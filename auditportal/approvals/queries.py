@@ -71,8 +71,8 @@ def packet(promotion: Promotion, *, now: datetime, fresh: Decision | None = None
     """What stands about the request, each row compared with its event; `fresh` is not recorded yet, and is believed."""
     version = Version.objects.defer("manifest", "config").get(pk=promotion.version_id)
     policy = POLICIES[promotion.environment]
-    findings = reconciliation.open_findings_of(version)
-    digest = evidence_digest(version, [finding.pk for finding in findings])
+    findings = reconciliation.findings_of(version)
+    digest = evidence_digest(version, findings)
     signed = list(promotion.decisions.select_related("signer__actor").order_by("at"))
     events = _events([promotion.seq, promotion.decided_seq, *(item.seq for item in signed)])
     decisions = [
@@ -88,7 +88,7 @@ def packet(promotion: Promotion, *, now: datetime, fresh: Decision | None = None
         for item in decisions
         if item.decision.intent == Decision.Intent.APPROVE
     ]
-    facts = _facts(version, promotion, findings, approvals, now)
+    facts = _facts(version, promotion, [item for item in findings if item.is_open], approvals, now)
     return Packet(policy, facts, gates.conditions(policy, facts), decisions, digest, _trouble(promotion, events))
 
 
@@ -143,12 +143,15 @@ def bars(promotion: Promotion, packet: Packet, user: User) -> tuple[str, ...]:
     return verdict.reasons if isinstance(verdict, Refused) else ()
 
 
-def evidence_digest(version: Version, findings: list[int]) -> str:
-    """Of what the signers looked at besides the manifest: it changes when they would see something else."""
+def evidence_digest(version: Version, findings: list[Finding]) -> str:
+    """Of what the signers looked at besides the manifest: it changes when they would see something else.
+
+    A finding that opened and closed again has changed it for good: what was signed before never counts again.
+    """
     value: dict[str, Json] = {
         "card": version.card_state,
         "config_digest": version.config_digest,
-        "findings": [*sorted(findings)],
+        "findings": [*sorted(f"{item.pk} {'open' if item.is_open else 'closed'}" for item in findings)],
         "manifest_digest": version.manifest_digest,
         "metrics": {name: repr(number) for name, number in version.metrics.items()},
         "run": version.run_id,
@@ -230,14 +233,14 @@ def queue() -> list[Standing]:
         .prefetch_related(Prefetch("decisions", given))
         .order_by("created_at")[:MOST_QUEUE]
     )
-    findings = reconciliation.open_finding_ids([item.version_id for item in found])
+    findings = reconciliation.findings_by_version([item.version_id for item in found])
     events = _events(
         seq for item in found for seq in (item.seq, item.decided_seq, *(one.seq for one in item.decisions.all()))
     )
     return [_standing(item, findings.get(item.version_id, []), events) for item in found]
 
 
-def _standing(promotion: Promotion, findings: list[int], events: dict[int | None, RecordedEvent]) -> Standing:
+def _standing(promotion: Promotion, findings: list[Finding], events: dict[int | None, RecordedEvent]) -> Standing:
     policy = POLICIES[promotion.environment]
     digest = evidence_digest(promotion.version, findings)
     troubles = {item: proving.of_decision(item, promotion, events.get(item.seq)) for item in promotion.decisions.all()}

@@ -138,12 +138,11 @@ def open_findings_of(version: Version) -> list[Finding]:
     return list(Finding.objects.filter(version=version, closed_at=None).order_by("opened_at"))
 
 
-def open_finding_ids(versions: Sequence[int]) -> dict[int, list[int]]:
-    """The open findings of many versions, in one query."""
-    found: dict[int, list[int]] = {}
-    rows = Finding.objects.filter(version_id__in=versions, closed_at=None).values_list("version_id", "pk")
-    for version_id, pk in rows:
-        found.setdefault(version_id, []).append(pk)
+def findings_by_version(versions: Sequence[int]) -> dict[int, list[Finding]]:
+    """Every finding of many versions, open or closed, in one query."""
+    found: dict[int, list[Finding]] = {}
+    for finding in Finding.objects.filter(version_id__in=versions):
+        found.setdefault(finding.version_id, []).append(finding)
     return found
 
 

@@ -184,7 +184,10 @@ def test_finding_blocks_the_approval_until_it_closes_and_makes_earlier_ones_stal
     assert [item.is_stale for item in packet.decisions] == [True]
     with transaction.atomic():
         reconciliation.settle(version, [Result(bad.object, bad.title, Verdict.OK)], now=timezone.now())
-    assert sign(promotion, crew["carol"]).promoted  # what alice signed is what stands there again
+    assert not sign(promotion, crew["carol"]).promoted
+    packet = queries.packet(promotion, now=timezone.now())
+    assert [item.is_stale for item in packet.decisions] == [True, False]  # what was stale once never counts again
+    assert sign(promotion, crew["alice"]).promoted
 
 
 def test_reject_needs_no_gate_and_ends_the_request(crew, version, seal):
