@@ -1,7 +1,7 @@
 """The numbers of a bundle's report: made from the events, and made again by whoever verifies it.
 
-A report reads its values from these claims and marks each with `<data data-claim="/id…">`, so that a pretty page cannot
-say anything that the events do not.
+The report is made from these claims alone (`report.py`), so that a pretty page cannot say anything that the events do
+not.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from typing import Any
 
-from . import canonical, sealed
-from .errors import HashMismatchError, MalformedError, Name
+from . import canonical
+from .errors import HashMismatchError, Name
 from .events import PORTAL, Body
 from .exports import MapState, Opened
 
@@ -38,9 +37,6 @@ _TEXTS = {
     "promotion_list": ("Each attempt to promote, with the approvals of its request", EVENTS, "recount"),
     "signatures": ("Each signature: who, when, what it meant, and how it was given", "data/approvals/", "statements"),
 }
-FORBIDDEN_TAGS = frozenset(
-    {"script", "iframe", "object", "embed", "link", "img", "form", "input", "base", "svg", "video", "audio", "frame"}
-)
 _UNSEEN = re.compile(
     "[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
 )
@@ -188,70 +184,3 @@ def display(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
         return _UNSEEN.sub(lambda match: f"⟨U+{ord(match[0]):04X}⟩", str(value))
     return f"{value:,}"
-
-
-def check_report(raw: bytes, claims: Sequence[Mapping[str, Any]]) -> None:
-    """Each number of the report is a claim, each claim with a value is shown, and the page loads and runs nothing.
-
-    Raises:
-        HashMismatchError: CLAIM.
-    """
-    values = {str(claim["id"]): claim["value"] for claim in claims}
-    reader = _Report()
-    try:
-        reader.feed(raw.decode("utf-8"))
-        reader.close()
-    except (UnicodeDecodeError, AssertionError) as error:
-        raise HashMismatchError(Name.CLAIM, "report", "an HTML page in UTF-8", str(error)[:80]) from None
-    if reader.fault:
-        raise HashMismatchError(Name.CLAIM, "report", "numbers in claims only, and nothing that loads", reader.fault)
-    for pointer, text in reader.shown:
-        try:
-            value = sealed.resolve(values, pointer)
-        except MalformedError as error:
-            raise HashMismatchError(Name.CLAIM, "report", "claims of this bundle", error.found) from None
-        if isinstance(value, dict | list) or display(value) != text:
-            raise HashMismatchError(Name.CLAIM, f"report {pointer}"[:120], _short(value), _short(text))
-    missing = {name for name, value in values.items() if value != []} - {
-        pointer.split("/")[1] for pointer, _ in reader.shown
-    }
-    if missing:
-        raise HashMismatchError(Name.CLAIM, "report", f"the claim {min(missing)}", "nothing")
-
-
-class _Report(HTMLParser):
-    """Reads the marked values, and finds digits outside of them."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.shown: list[tuple[str, str]] = []
-        self.fault = ""
-        self._pointer: str | None = None
-        self._text: list[str] = []
-        self._free: list[str] = []  # open elements whose text is no claim: commands and style
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = {name for name, _ in attrs}
-        if (
-            tag in FORBIDDEN_TAGS
-            or names & {"src", "href", "srcset", "action"}
-            or any(n.startswith("on") for n in names)
-        ):
-            self.fault = self.fault or f"<{tag}>"[:80]
-        if tag == "data":
-            self._pointer, self._text = dict(attrs).get("data-claim") or "", []
-        elif tag in ("code", "style", "title"):
-            self._free.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag == "data" and self._pointer is not None:
-            self.shown.append((self._pointer, "".join(self._text)))
-            self._pointer = None
-        elif self._free and tag == self._free[-1]:
-            self._free.pop()
-
-    def handle_data(self, data: str) -> None:
-        if self._pointer is not None:
-            self._text.append(data)
-        elif not self._free and any(char.isdigit() for char in data):
-            self.fault = self.fault or ascii(data.strip())[:80]

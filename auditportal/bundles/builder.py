@@ -16,14 +16,14 @@ from typing import IO, Any
 
 from django.conf import settings
 
-from auditportal.bundles import approvals, report, signing, verifier
+from auditportal.bundles import approvals, signing, verifier
 from auditportal.bundles.archive import Archive
 from auditportal.bundles.errors import ChangedError
 from auditportal.catalog.models import Version
 from auditportal.ledger import exports as log, queries as ledger
 from auditportal.ledger.canonical import encode
 from auditportal.ledger.rows import Proven
-from auditproof import bags, bundles, claims, dsse, exports, streammap, streams
+from auditproof import bags, bundles, claims, dsse, exports, report, streammap, streams
 from auditproof.approvals import parse_statement
 from auditproof.signatures import sha256_hex
 

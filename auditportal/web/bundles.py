@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from auditportal.accounts.roles import Permission
 from auditportal.bundles import queries, services, signing
-from auditportal.bundles.errors import BundleError
+from auditportal.bundles.errors import AlteredError, BundleError
 from auditportal.bundles.models import Bundle
 from auditportal.catalog import queries as catalog
 from auditportal.ledger import queries as ledger
@@ -26,6 +27,7 @@ from auditportal.web.access import SignedInRequest, needs
 SHOWN = 100
 OFFERED = 200  # names in the list under the field; any other may be typed
 TONES = {"building": "info", "ready": "ok", "failed": "bad", "cancelled": "warn"}
+security = logging.getLogger("auditportal.security.bundles")
 
 
 class BundleForm(forms.Form):
@@ -177,13 +179,24 @@ def _events_told(bundle: Bundle) -> str:
 @needs(Permission.BUNDLE)  # type: ignore[arg-type]  # a streamed file is a response too
 @require_GET
 def download(request: SignedInRequest, pk: UUID) -> FileResponse | HttpResponse:
-    """The file. That it was taken, and by whom, stands in the log before the first byte leaves."""
+    """The file that the log says was issued. Who took it stands in the log before the first byte leaves."""
     bundle = _bundle(pk)
-    path = queries.path_of(bundle)
-    if not bundle.is_ready or not path.exists():
+    if not bundle.is_ready:
         raise Http404
+    try:
+        file = queries.open_issued(bundle)
+    except FileNotFoundError:
+        security.error("the file of an issued bundle is gone", extra={"bundle": str(pk)})
+        return _refusal(410, "The file of this bundle is gone from the server. Ask for a new bundle.")
+    except AlteredError as error:
+        security.error("an issued bundle was altered", extra={"bundle": str(pk), "found": str(error)})
+        return _refusal(409, f"Nothing is sent: this bundle is not what the log says was issued: {error}.")
     services.record_download(bundle=bundle, user=request.user, now=timezone.now())
-    return FileResponse(path.open("rb"), as_attachment=True, filename=bundle.file_name, content_type="application/zip")
+    return FileResponse(file, as_attachment=True, filename=bundle.file_name, content_type="application/zip")
+
+
+def _refusal(status: int, text: str) -> HttpResponse:
+    return HttpResponse(f"{text}\n", status=status, content_type="text/plain; charset=utf-8")
 
 
 @needs(Permission.BUNDLE)

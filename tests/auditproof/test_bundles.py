@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from auditproof import bundles, checkpoints, claims, exports, keys, merkle, notes
+from auditproof import bundles, checkpoints, claims, exports, keys, merkle, notes, report
 from auditproof.bags import Bag
 from auditproof.canonical import encode
 from auditproof.errors import HashMismatchError, ProofError
@@ -97,49 +96,87 @@ def test_key_outside_its_range_is_refused():
     assert failing(note(8, OLD), rotations=[]) == "KEY_RANGE"
 
 
-CLAIMS: list[dict[str, Any]] = [
-    {"id": "events", "text": "Events", "value": 1021, "evidence": "x", "check": "recount"},
-    {"id": "who", "text": "Who", "value": {"name": "<b>\u202e"}, "evidence": "x", "check": "recount"},
-    {"id": "none", "text": "None", "value": [], "evidence": "x", "check": "recount"},
-]
-HONEST = (
-    '<p><data data-claim="/events">1,021</data> of <data data-claim="/who/name">&lt;b&gt;⟨U+202E⟩</data>'
-    " <code>openssl x509 1</code></p><style>p{margin:1px}</style>"
+FACTS = claims.Facts(events=1021, first="2026-11-01T00:00:00.000000Z", last="2026-11-02T00:00:00.000000Z")
+FACTS.actions.update({("train", "done"): 1020, ("promote", "refused"): 1})
+FACTS.promotions.append({
+    "seq": 7, "recorded": "2026-11-02T00:00:00.000000Z", "outcome": "refused", "version": "churn:14",
+    "environment": "production", "request": "",
+})  # fmt: skip
+CLAIMS = claims.make(
+    FACTS,
+    model="<b>\u202e",
+    issued_to={"recipient": "Audit Office", "purpose": "review"},
+    map_to=exports.MapState(2048, bytes(32), 2047),
+    checkpoint={"size": 2049, "root": "00" * 32},
+    signatures=[],
 )
+HONEST = report.render(CLAIMS).decode()
 
 
 def test_report_shows_its_claims_and_nothing_else():
-    claims.check_report(HONEST.encode(), CLAIMS)
+    report.check(HONEST.encode(), CLAIMS)
+    assert '<data data-claim="/events">1,021</data>' in HONEST
+    assert '<data data-claim="/scope">&lt;b&gt;⟨U+202E⟩</data>' in HONEST
+    assert "<b>" not in HONEST
 
 
-@pytest.mark.parametrize(
-    "report",
-    [
-        HONEST.replace("1,021", "1,020"),
-        HONEST.replace("1,021", "1021"),
-        HONEST.replace("1,021", "1,021<i>0</i>"),
-        HONEST.replace("/events", "/event"),
-        HONEST.replace("/events", ""),
-        HONEST.replace("/events", "/events/0"),
-        HONEST.replace("/who/name", "/who"),
-        HONEST + "7 refusals",
-        HONEST + "<p>٣</p>",
-        HONEST + '<a href="https://x.invalid">x</a>',
-        HONEST + "<img>",
-        HONEST + '<p onclick="x()">x</p>',
-        HONEST + "<script>x</script>",
-        HONEST.replace('<data data-claim="/who/name">', "<span>").replace("⟩</data>", "⟩</span>"),
-        "",
-    ],
-)
-def test_report_that_says_more_or_less_is_refused(report):
+def changed(old: str, new: str) -> str:
+    assert old in HONEST
+    return HONEST.replace(old, new, 1)
+
+
+def added(html: str) -> str:
+    return changed("</body>", f"{html}</body>")
+
+
+POLICY = '<meta http-equiv="Content-Security-Policy" content="'
+FORGED = {
+    "nothing": "",
+    "another number": changed("1,021", "1,020"),
+    "the same number otherwise": changed("1,021", "1021"),
+    "a digit more": changed("1,021", "1,021<i>0</i>"),
+    "another claim's value": changed('data-claim="/refusals"', 'data-claim="/failures"'),
+    "a claim that is none": changed('data-claim="/events"', 'data-claim="/event"'),
+    "a number beside the claims": added("<p>0 refusals</p>"),
+    "digits of another script": added("<p>٣</p>"),
+    "full-width digits": added("<p>\uff10</p>"),
+    "a number in words": added("<p>No attempt was refused.</p>"),
+    "plain words": changed("Attempts refused", "Attempts granted"),
+    "digits in code": added("<code>0 refusals</code>"),
+    "a style that writes": added("<style>[data-claim='/refusals']::after{content:' of 0'}</style>"),
+    "a style that hides": changed("</style>", "[data-claim='/refusals']{display:none}</style>"),
+    "a style that imports": changed("<style>", "<style>@import url(https://x.invalid/x.css);"),
+    "an inline style": changed('<data data-claim="/refusals">', '<data data-claim="/refusals" style="font-size:0">'),
+    "a page that goes elsewhere": changed("<title>", '<meta http-equiv="refresh" content="0;url=https://x.invalid/"><title>'),
+    "no policy": "".join(line for line in HONEST.splitlines(keepends=True) if not line.startswith(POLICY)),
+    "a wider policy": changed("default-src 'none'", "default-src *"),
+    "a button that sends": added('<button formaction="https://x.invalid/">Verify</button>'),
+    "a form": added('<form action="https://x.invalid/"><input></form>'),
+    "a second title": changed("</head>", "<title>0 refusals</title></head>"),
+    "another title": changed("Audit bundle</title>", "Approved</title>"),
+    "hidden": changed('<data data-claim="/refusals">', '<data hidden data-claim="/refusals">'),
+    "a text area": changed("<h1>", "<textarea><h1>"),
+    "a comment around it": changed("<h2>In numbers</h2>", "<!--<h2>In numbers</h2>-->"),
+    "a script": added("<script>x</script>"),
+    "a handler": changed("<h1>", '<h1 onclick="x()">'),
+    "a picture": added("<img>"),
+    "a link": added('<a href="https://x.invalid">x</a>'),
+    "a byte order mark": "\ufeff" + HONEST,
+    "a space at the end": HONEST + " ",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("forged", FORGED.values(), ids=FORGED.keys())
+def test_report_that_is_another_page_is_refused(forged):
+    assert forged != HONEST
     with pytest.raises(HashMismatchError, match="CLAIM"):
-        claims.check_report(report.encode(), CLAIMS)
+        report.check(forged.encode(), CLAIMS)
 
 
-def test_report_in_another_encoding_is_refused():
+@pytest.mark.parametrize("raw", [b"\xff", HONEST.encode("utf-16"), HONEST.encode() + b"\x00"])
+def test_report_in_other_bytes_is_refused(raw):
     with pytest.raises(HashMismatchError, match="CLAIM"):
-        claims.check_report(base64.b64decode("/w=="), CLAIMS)
+        report.check(raw, CLAIMS)
 
 
 def test_claims_are_compared_whole():

@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from auditportal.bundles import report, signing
-from auditproof import bags, bundles, claims, dsse, exports
+from auditportal.bundles import signing
+from auditproof import bags, bundles, claims, dsse, exports, report
 from auditproof.canonical import encode
 
 

@@ -19,10 +19,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from django.utils import timezone
 
-from auditportal.bundles import report, signing
+from auditportal.bundles import signing
 from auditportal.bundles.models import Bundle
 from auditportal.ledger import queries as ledger
-from auditproof import bags, bundles, certificates, exports, notes, verdicts
+from auditproof import bags, bundles, certificates, exports, notes, report, verdicts
 from auditproof.canonical import encode
 from auditproof.errors import ProofError
 from tests import databases
@@ -457,6 +457,16 @@ SIGNED_ANEW: dict[str, tuple[str, Callable[[bytes], bytes], set[str]]] = {
     "a script in the report": (REPORT, replaced(b"</body>", b"<script>alert()</script></body>"), {"CLAIM"}),
     "a claim that is none": (REPORT, replaced(b'data-claim="/events"', b'data-claim="/nothing"'), {"CLAIM"}),
     "a claim not shown": (REPORT, replaced(b'data-claim="/events"', b'data-claim="/scope"'), {"CLAIM"}),
+    "a style that writes into the report": (
+        REPORT,
+        replaced(b"</style>", b"[data-claim='/refusals']::after{content:' of 0'}</style>"),
+        {"CLAIM"},
+    ),
+    "a report that goes elsewhere": (
+        REPORT,
+        replaced(b"<title>", b'<meta http-equiv="refresh" content="0;url=https://x.invalid/"><title>'),
+        {"CLAIM"},
+    ),
     "a line of custody": (bags.CUSTODY, lambda raw: raw[raw.index(b"\n") + 1 :], {"CLAIM"}),
     "a claim": (bags.BUNDLE, replaced(REFUSALS + b"1", REFUSALS + b"0"), {"CLAIM"}),
     "the text of a claim": (bags.BUNDLE, replaced(b"Attempts refused", b"Attempts allowed"), {"CLAIM"}),

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import zipfile
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
@@ -171,8 +173,69 @@ def test_finished_bundle_downloads_verifies_and_each_download_is_an_event(world)
     event = newest("access.download")
     assert event.body["subject"] == {"type": "bundle", "id": str(bundle.pk)}
     assert event.body["metadata"] == {"bundle": f"sha256:{bundle.digest}", "bytes": bundle.size_bytes}
-    queries.path_of(bundle).unlink()
-    assert client.get(f"/bundles/{bundle.pk}/download").status_code == 404
+
+
+def test_bundle_that_is_not_the_issued_one_is_not_sent(world, caplog):  # noqa: F811 -- the fixture
+    live()
+    make_version()
+    bundle, other = world.build(), world.build()
+    client = Client()
+    client.force_login(world.people["dave"], backend="django.contrib.auth.backends.ModelBackend")
+    path = queries.path_of(bundle)
+    honest = path.read_bytes()
+    size = head_size()
+
+    def refused(status: int, said: str) -> None:
+        caplog.clear()
+        answer = client.get(f"/bundles/{bundle.pk}/download")
+        assert (answer.status_code, answer["Content-Type"]) == (status, "text/plain; charset=utf-8")
+        assert said in answer.content.decode()
+        assert "Content-Disposition" not in answer
+        [line] = [line for line in caplog.records if line.name == "auditportal.security.bundles"]
+        assert (line.levelname, line.bundle) == ("ERROR", str(bundle.pk))
+        assert head_size() == size  # nothing was taken, so no download is on record
+
+    def edited(**columns: object) -> None:
+        before = Bundle.objects.values(*columns).get(pk=bundle.pk)
+        assert before != columns
+        assignments = ", ".join(f"{name} = %s" for name in columns)
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE bundles_bundle SET {assignments} WHERE id = %s", [*columns.values(), bundle.pk])
+        refused(409, "not what the log says was issued")
+        Bundle.objects.filter(pk=bundle.pk).update(**before)
+
+    edited(digest="0" * 64)
+    edited(size_bytes=bundle.size_bytes + 1)
+    edited(digest=other.digest, size_bytes=other.size_bytes)
+    edited(digest=other.digest, size_bytes=other.size_bytes, issued_seq=other.issued_seq)
+    edited(issued_seq=None)
+    edited(issued_seq=2**40)
+    edited(issued_seq=bundle.requested_seq)
+
+    path.write_bytes(queries.path_of(other).read_bytes())  # a bundle, and not this one
+    refused(409, "Nothing is sent")
+    path.write_bytes(honest + b"x")
+    refused(409, f"has {len(honest) + 1} bytes instead of {len(honest)}")
+    path.write_bytes(bytes(len(honest)))
+    refused(409, "cannot be read as a bundle")
+    path.write_bytes(with_another_event(honest))
+    refused(409, "Nothing is sent")
+    path.unlink()
+    refused(410, "The file of this bundle is gone")
+
+    path.write_bytes(honest)
+    answer = client.get(f"/bundles/{bundle.pk}/download")
+    assert (answer.status_code, answer.getvalue()) == (200, honest)
+    answer.close()
+    assert head_size() == size + 1
+
+
+def with_another_event(raw: bytes) -> bytes:
+    """The bundle with a byte of its events changed where they lie deflated; the tag manifest is as it was."""
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        info = archive.getinfo("data/events/events-00000.jsonl")
+    middle = info.header_offset + info.compress_size // 2
+    return raw[:middle] + bytes([raw[middle] ^ 1]) + raw[middle + 1 :]
 
 
 def test_root_and_key_are_there_for_anyone(db, client, settings, tmp_path):

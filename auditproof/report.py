@@ -1,17 +1,46 @@
-"""`report.html`: one file that loads nothing, made from the claims of a bundle and from nothing else."""
+"""`report.html`: one file that loads nothing, made from the claims of a bundle and from nothing else.
+
+Whoever verifies a bundle makes the page again from the claims found in the events, and takes no other byte: what a
+browser would show of a page that merely holds the right numbers depends on its styles, and cannot be judged by reading.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 
-from auditproof import claims
-from auditproof.canonical import pointer
-from auditproof.sealed import resolve
+from . import claims
+from .canonical import pointer
+from .errors import HashMismatchError, Name
+from .sealed import resolve
+from .signatures import sha256_hex
 
-CSS = Path(__file__).with_name("report.css")
+CSS = (
+    ":root{color-scheme:light dark;--ink:light-dark(#1a1d21,#e6e8ea);--dim:light-dark(#565d66,#a0a8b0);"
+    "--line:light-dark(#d5d9de,#3a4048);--paper:light-dark(#fff,#16191d);--accent:light-dark(#0b6a66,#56c7bd)}"
+    "*{box-sizing:border-box}"
+    "body{margin:0 auto;max-width:860px;padding:32px 20px 64px;font:14px/22px Inter,system-ui,sans-serif;"
+    "color:var(--ink);background:var(--paper);overflow-wrap:anywhere}"
+    "h1{font-size:24px;line-height:32px;margin:0 0 4px}h2{font-size:16px;line-height:24px;margin:32px 0 8px}"
+    ".sub,caption{color:var(--dim)}caption{text-align:left;padding-bottom:4px}h3{font-size:14px;margin:0 0 6px}"
+    "dl{display:grid;grid-template-columns:180px minmax(0,1fr);gap:2px 16px;margin:0}dt{color:var(--dim)}"
+    "dd{margin:0;font-variant-numeric:tabular-nums}"
+    ".counts{grid-template-columns:repeat(auto-fill,minmax(150px,1fr));gap:8px;margin-bottom:12px}"
+    ".counts div{display:flex;flex-direction:column-reverse;justify-content:flex-end;border:1px solid var(--line);"
+    "border-radius:6px;padding:8px 12px}.counts dt{font-size:12px;line-height:18px}"
+    ".counts dd{font-size:20px;line-height:28px}"
+    ".limit{border-left:3px solid var(--accent);padding:2px 16px;margin:16px 0}.limit p{margin:8px 0}"
+    "article{border:1px solid var(--line);border-radius:6px;padding:12px 14px;margin:0 0 10px}"
+    ".scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:13px}th{white-space:nowrap}"
+    "th,td{text-align:left;overflow-wrap:normal;vertical-align:top;padding:6px 10px 6px 0;"
+    "border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums}"
+    "code{display:block;white-space:pre-wrap;font:12px/18px ui-monospace,monospace;border:1px solid var(--line);"
+    "border-radius:4px;padding:10px 12px}footer{margin-top:40px;color:var(--dim)}@media screen and (max-width:600px){"
+    "dl{grid-template-columns:1fr}dd{margin-bottom:6px}.counts{grid-template-columns:1fr 1fr}}@media print{"
+    "body{max-width:none;padding:0;font-size:10pt;color:#000;background:#fff}h2{break-after:avoid}"
+    "tr,article{break-inside:avoid}.first{break-after:page}@page{margin:18mm}}"
+)
 COMMAND = "python3 -m auditproof verify BUNDLE --key log.vkey --root ROOT.pem"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 LIMITS = (
@@ -70,13 +99,23 @@ def render(stated: Sequence[Mapping[str, Any]]) -> bytes:
     """The report of a bundle with these claims."""
     page = _Page({str(claim["id"]): claim["value"] for claim in stated}, {c["id"]: c["text"] for c in stated})
     body = "\n".join([*_first_page(page), *_lists(page)])
-    style = "".join(line.strip() for line in CSS.read_text(encoding="utf-8").splitlines())
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Audit bundle</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>Audit bundle</title>\n<style>{CSS}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     ).encode()
+
+
+def check(raw: bytes, computed: Sequence[Mapping[str, Any]]) -> None:
+    """The page is, byte for byte, the one that these claims give.
+
+    Raises:
+        HashMismatchError: CLAIM.
+    """
+    expected = render(computed)
+    if raw != expected:
+        raise HashMismatchError(Name.CLAIM, "report", sha256_hex(expected), sha256_hex(raw))
 
 
 class _Page:
@@ -85,7 +124,7 @@ class _Page:
         self.texts = texts
 
     def told(self, *steps: str | int) -> str:
-        """The value of a claim, marked so that a verifier finds it."""
+        """The value of a claim, marked with its place, so that a reader finds it in `bundle.json`."""
         place = ""
         for step in steps:
             place = pointer(place, step)
