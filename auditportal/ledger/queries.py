@@ -126,10 +126,11 @@ def recorded(seqs: Sequence[int]) -> list[RecordedEvent]:
     """
     if not seqs:
         return []
+    # Before the rows: what is sealed while they are read would miss search rows that were not there yet.
+    sealed = head().size
     stored = rows.at(sorted({*seqs, *(seq + 1 for seq in seqs)}))
     columns = rows.events_at(seqs)
     leaves = tiles.leaf_hashes(seqs)
-    sealed = head().size
     return [_verified(stored, seq, columns, leaves, sealed) for seq in seqs if seq in stored]
 
 

@@ -177,3 +177,20 @@ def test_database_restored_from_before_the_last_signature_is_refused(seal):
     record()
     with pytest.raises(SignerRefusedError, match="ROLLBACK"):
         seal()
+
+
+def test_row_sealed_while_it_is_read_is_waiting_and_not_broken(db, seal, monkeypatch):
+    [item] = record()
+    original = tiles.leaf_hashes
+
+    def overtaken(seqs):
+        found = original(seqs)
+        seal()
+        return found
+
+    monkeypatch.setattr(tiles, "leaf_hashes", overtaken)
+    [event] = queries.recorded([item.seq])
+    assert (event.proof, event.failure) == ("waiting", "")
+    monkeypatch.setattr(tiles, "leaf_hashes", original)
+    [event] = queries.recorded([item.seq])
+    assert event.proof == "checkpointed"
