@@ -185,12 +185,12 @@ def test_row_sealed_while_it_is_read_is_waiting_and_not_broken(db, seal, monkeyp
 
     def overtaken(seqs):
         found = original(seqs)
+        monkeypatch.setattr(tiles, "leaf_hashes", original)
         seal()
         return found
 
     monkeypatch.setattr(tiles, "leaf_hashes", overtaken)
     [event] = queries.recorded([item.seq])
     assert (event.proof, event.failure) == ("waiting", "")
-    monkeypatch.setattr(tiles, "leaf_hashes", original)
     [event] = queries.recorded([item.seq])
     assert event.proof == "checkpointed"
