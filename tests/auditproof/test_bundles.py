@@ -120,6 +120,14 @@ def test_report_shows_its_claims_and_nothing_else():
     assert "<b>" not in HONEST
 
 
+def test_page_of_format_v1_is_made_as_it_always_was():
+    """Bundles that were issued hold this page, byte for byte; another layout is another format."""
+    assert (
+        hashlib.sha256(HONEST.encode()).hexdigest()
+        == "a045b5405c17ca8b4104f07e7331f0b9c3d1c3d2834331343222eeea6c4cd335"
+    )
+
+
 def changed(old: str, new: str) -> str:
     assert old in HONEST
     return HONEST.replace(old, new, 1)
