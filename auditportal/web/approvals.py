@@ -42,6 +42,7 @@ SHOWN_DECIDED = 50
 SHOWN_LABELS = 200  # offered while typing; any other label may be typed out
 SHOWN_EVENTS = 50
 STATE_TONES = {"open": "info", "promoted": "ok", "rejected": "bad", "withdrawn": ""}
+FOR_EVER = "It stands in the log for ever: no personal data."
 
 
 class ChoiceForm(forms.Form):
@@ -60,7 +61,7 @@ class AskForm(ChoiceForm):
     reason = forms.CharField(
         max_length=services.MOST_REASON,
         widget=forms.Textarea(attrs={"rows": 3}),
-        help_text="Why this version should go there. It stands in the log.",
+        help_text="Why this version should go there. It stands in the log for ever: no personal data.",
     )
 
 
@@ -82,12 +83,19 @@ class ApproveForm(DecisionForm):
         widget=forms.RadioSelect,
         label="Meaning of the signature",
     )
-    comment = forms.CharField(max_length=services.MOST_REASON, required=False, label="Comment, if there is one to make")
+    comment = forms.CharField(
+        max_length=services.MOST_REASON, required=False, label="Comment, if there is one to make", help_text=FOR_EVER
+    )
     field_order = ("meaning", "comment", "password")
 
 
 class RejectForm(DecisionForm):
-    comment = forms.CharField(max_length=services.MOST_REASON, label="Reason", widget=forms.Textarea(attrs={"rows": 2}))
+    comment = forms.CharField(
+        max_length=services.MOST_REASON,
+        label="Reason",
+        widget=forms.Textarea(attrs={"rows": 2}),
+        help_text=FOR_EVER,
+    )
     field_order = ("comment", "password")
 
 
