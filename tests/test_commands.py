@@ -119,7 +119,9 @@ def test_killed_start_is_cleaned_up_by_the_next_and_nothing_is_lost(data):
 def children_of(data):
     """The portal's processes under supervisor, by what they are."""
     pid = json.loads((data / "supervisor.note").read_text())[0]
-    listed = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=True
+    )
     marks = {"bin/granian": "web", "run_sealer": "sealer", "auditportal worker": "worker", "auditportal beat": "beat"}
     found: dict[str, int] = {}
     for line in listed.stdout.splitlines():
