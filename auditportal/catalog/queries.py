@@ -31,10 +31,6 @@ def models() -> QuerySet[Model]:
     ).order_by("name")
 
 
-def model_count() -> int:
-    return Model.objects.count()
-
-
 def check_counts() -> dict[str, int]:
     """How many versions stand in each state of their last check."""
     rows = Version.objects.values("check_state").annotate(total=Count("id")).order_by("check_state")

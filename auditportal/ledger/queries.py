@@ -52,10 +52,6 @@ class RecordedEvent:
         return self.proof == ProofState.BROKEN
 
     @property
-    def is_erased(self) -> bool:
-        return not self.is_broken and self.body is None
-
-    @property
     def action(self) -> str:
         return str(self.body["action"]) if self.body else ""
 

@@ -26,10 +26,6 @@ class RunSummary:
     bytes_read: int
 
     @property
-    def is_clean(self) -> bool:
-        return bool(self.verdicts) and set(self.verdicts) == {"ok"}
-
-    @property
     def bad(self) -> int:
         return sum(count for verdict, count in self.verdicts.items() if verdict not in ("ok", "unreachable"))
 

@@ -32,7 +32,7 @@ def test_list_of_models_shows_the_newest_and_the_one_in_production():
         ("acme/rf-model-audit", 2, "0.2.0", "reported only", "missing", "0.1.0", "checked"),
         ("churn", 1, "14", "reported only", "", None, None),
     ]
-    assert queries.model_count() == 2
+    assert queries.models().count() == 2
     assert queries.check_counts() == {"checked": 1, "reported only": 2}
 
 
